@@ -1,0 +1,86 @@
+"""Model files: the tutorial's dictionary with what prediction must know beside it.
+
+Files are loaded with `weights_only=True`: nothing in them is executed.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pathseg.errors import CheckpointError
+from pathseg.files import atomic_path
+from pathseg.unet import ARCHITECTURE_KEYS, UNet
+
+# The tutorial's files hold two float32 scalars of NumPy 1; NumPy 2 pickles them under another name.
+_NUMPY_SCALARS: list[Any] = [
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.float64)),
+]
+
+Checkpoint = dict[str, Any]
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a model file under a temporary name and rename it."""
+    with atomic_path(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a model file of pathseg or of the tutorial.
+
+    Returns
+    -------
+    dict
+        The file's content. Keys that the tutorial's files lack are set: `mpp`, `resize` (None), `classes` (None),
+        `tile_size` (None).
+
+    Raises
+    ------
+    CheckpointError
+        If it is not such a file, is damaged, or holds anything but numbers and names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is not a file; give the path of a model (best.pt, or a .pth of the tutorial)")
+    try:
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: is refused: it is damaged, or holds more than weights, and loading that could run code. "
+            "Use a model that pathseg or its tutorial wrote"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{path}: is damaged or not a model file ({error})") from error
+    missing = [key for key in ("model_dict", *ARCHITECTURE_KEYS) if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if missing:
+        raise CheckpointError(
+            f"{path}: lacks {', '.join(missing)}; a model file has the network's weights and architecture"
+        )
+    return {"mpp": None, "resize": None, "classes": None, "tile_size": None} | checkpoint
+
+
+def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
+    """Make the network that a checkpoint describes, with its weights, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights do not fit the architecture that the file itself names, or are not finite.
+    """
+    try:
+        network = UNet(**{key: checkpoint[key] for key in ARCHITECTURE_KEYS})
+        network.load_state_dict(checkpoint["model_dict"])
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its weights do not fit the architecture that it names: {error}") from error
+    broken = [name for name, values in network.state_dict().items() if not torch.isfinite(values).all()]
+    if broken:
+        raise CheckpointError(f"{path}: has weights that are not numbers (in {broken[0]}); train it again")
+    return network.eval()

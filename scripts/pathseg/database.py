@@ -1,0 +1,208 @@
+"""The tile database: a PyTables file in the tutorial's layout, with what training must know beside it.
+
+`/img` uint8 [N, H, W, 3], `/mask` uint8 [N, H, W] of class indices (IGNORE where nothing is known), `/filename`,
+`/numpixels` [2, C] (class indices, pixel counts); `/tiles` (sample, patient, x, y, downsample) and `/sources`
+(sample, image, mask and their SHA-256). One chunk is one tile, so that a tile is read alone, and carries a checksum.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tables
+
+from pathseg.errors import DatabaseError
+
+TILE_COLUMNS = np.dtype([("sample", "S480"), ("patient", "S480"), ("x", "f8"), ("y", "f8"), ("downsample", "f8")])
+SOURCE_COLUMNS = np.dtype(
+    [("sample", "S480"), ("image", "S1024"), ("mask", "S1024"), ("image_sha256", "S64"), ("mask_sha256", "S64")]
+)
+
+
+class DatabaseWriter:
+    """Write a tile database, one image's tiles after another's.
+
+    Parameters
+    ----------
+    path
+        File to write; the caller renames it when it is complete.
+    tile_size
+        Side of a tile in pixels.
+    n_classes
+        Number of classes.
+    complib, complevel
+        PyTables compression, "none" for none.
+    attributes
+        Plain values kept as attributes of the root, see `TileDatabase.attributes`.
+    """
+
+    def __init__(
+        self, path: Path, tile_size: int, n_classes: int, complib: str, complevel: int, attributes: dict[str, Any]
+    ) -> None:
+        compression = {} if complib == "none" else {"complib": complib, "complevel": complevel}
+        filters = tables.Filters(fletcher32=True, **compression)
+        self._file = tables.open_file(str(path), "w", title="pathseg tiles")
+        side, create = tile_size, self._file.create_earray
+        self._images = create("/", "img", tables.UInt8Atom(), (0, side, side, 3), filters=filters, chunkshape=(1, side, side, 3))
+        self._masks = create("/", "mask", tables.UInt8Atom(), (0, side, side), filters=filters, chunkshape=(1, side, side))
+        self._names = create("/", "filename", tables.StringAtom(255), (0,))
+        self._tiles = self._file.create_table("/", "tiles", TILE_COLUMNS)
+        self._sources = self._file.create_table("/", "sources", SOURCE_COLUMNS)
+        self._pixels = np.zeros(n_classes)
+        self._file.root._v_attrs.pathseg = json.dumps(attributes, ensure_ascii=False)
+
+    def append(
+        self, source: dict[str, str], patient: str, images: np.ndarray, masks: np.ndarray, corners: np.ndarray, downsample: float, pixels: np.ndarray
+    ) -> None:
+        """Add the tiles of an image.
+
+        Parameters
+        ----------
+        source
+            Values of `/sources`.
+        patient
+            Whose image it is.
+        images, masks
+            uint8 [n, H, W, 3] and uint8 [n, H, W].
+        corners
+            Top left corners [n, 2] as (x, y) in pixels of the image file.
+        downsample
+            Pixels of the image file per pixel of a tile.
+        pixels
+            Pixels of each class in the whole image, each counted once [C].
+        """
+        self._sources.append([tuple(source[name].encode() for name in SOURCE_COLUMNS.names)])
+        self._pixels += pixels
+        if len(images):
+            self._images.append(images)
+            self._masks.append(masks)
+            self._names.append(np.full(len(images), source["image"].encode()[-255:], dtype="S255"))
+            self._tiles.append([(source["sample"].encode(), patient.encode(), x, y, downsample) for x, y in corners])
+
+    def close(self) -> int:
+        """Write the pixel counts, close the file and return the number of tiles."""
+        self._file.create_carray("/", "numpixels", obj=np.stack([np.arange(len(self._pixels)), self._pixels]))
+        count = self._images.nrows
+        self._file.close()
+        return count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file.isopen:
+            self._file.close()
+
+
+class TileDatabase:
+    """Read a tile database. The file is opened at the first use, so that each worker opens its own.
+
+    Parameters
+    ----------
+    path
+        File written by `DatabaseWriter`.
+
+    Attributes
+    ----------
+    attributes : dict
+        `classes` (list of names), `mpp` and `resize` (one is None), `tile_size`, `stride`, `pad`, `pathseg_version`.
+    samples, patients : list of str
+        Of each tile.
+    corners : numpy.ndarray
+        [N, 2], (x, y) of each tile in pixels of its image file.
+    downsamples : numpy.ndarray
+        [N], pixels of the image file per pixel of the tile.
+    class_pixels : numpy.ndarray
+        Pixels of each class in the whole images [C].
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: tables.File | None = None
+        with self._errors_named():
+            root = self._open().root
+            self.attributes: dict[str, Any] = json.loads(str(root._v_attrs.pathseg))
+            tiles = root.tiles.read()
+            self.class_pixels = root.numpixels[1]
+            shapes = {len(root.img), len(root.mask), len(root.filename), len(tiles)}
+            self.source_digests = sorted(row["image_sha256"] + row["mask_sha256"] for row in root.sources.read())
+        self.samples = [name.decode() for name in tiles["sample"]]
+        self.patients = [name.decode() for name in tiles["patient"]]
+        self.corners = np.column_stack([tiles["x"], tiles["y"]])
+        self.downsamples = tiles["downsample"]
+        if len(shapes) > 1:
+            raise DatabaseError(f"{self.path}: its arrays differ in length; delete it and run again")
+        if not len(self):
+            raise DatabaseError(f"{self.path}: holds no tile; lower tiles.min_tissue, or check the images of this part")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None}
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all tiles and masks in memory."""
+        return len(self) * self.attributes["tile_size"] ** 2 * 4
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return tiles in the given order: images uint8 [n, H, W, 3] and masks uint8 [n, H, W]."""
+        with self._errors_named():
+            root = self._open().root
+            side = self.attributes["tile_size"]
+            images = np.empty((len(indices), side, side, 3), np.uint8)
+            masks = np.empty((len(indices), side, side), np.uint8)
+            for i, index in enumerate(indices):
+                images[i], masks[i] = root.img[index], root.mask[index]
+        return images, masks
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> tables.File:
+        if self._file is None:
+            self._file = tables.open_file(str(self.path), "r")
+        return self._file
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (tables.HDF5ExtError, tables.NoSuchNodeError, AttributeError, OSError, ValueError) as error:
+            hint = ""
+            if "lock" in str(error).lower():
+                hint = " If the file system cannot lock files, set HDF5_USE_FILE_LOCKING=FALSE."
+            raise DatabaseError(
+                f"{self.path}: is damaged or not a database of pathseg; delete it and run again.{hint}"
+            ) from error
+
+
+def check_databases(training: list[TileDatabase], validation: TileDatabase) -> None:
+    """Stop if databases do not belong together.
+
+    Raises
+    ------
+    DatabaseError
+        If a patient is in training and validation, or classes, resolution or tile size differ.
+    """
+    for database in training:
+        shared = sorted(set(database.patients) & set(validation.patients))
+        if shared:
+            raise DatabaseError(
+                f"patient {shared[0]!r} is in both {database.path} and {validation.path}; scores would be too good. "
+                "Delete both and run again"
+            )
+        for key in ("classes", "mpp", "resize", "tile_size"):
+            if database.attributes[key] != validation.attributes[key]:
+                raise DatabaseError(
+                    f"{database.path} and {validation.path} differ in {key}: {database.attributes[key]} and "
+                    f"{validation.attributes[key]}; delete both and run again"
+                )

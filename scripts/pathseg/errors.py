@@ -1,0 +1,37 @@
+"""Errors that a user can act on: each message names the file, row or key, and says what to do."""
+
+
+class PathsegError(Exception):
+    """Base of all errors that are the input's fault, shown without a traceback."""
+
+
+class ConfigError(PathsegError):
+    """A key of the configuration is unknown, of the wrong type, or contradicts another."""
+
+
+class TableError(PathsegError):
+    """A sample or slide table has a missing column, a bad row, or rows that contradict each other."""
+
+
+class ImageError(PathsegError):
+    """An image, mask or slide cannot be read, or holds what it should not."""
+
+
+class ResolutionError(PathsegError):
+    """The pixel size of an image is needed and not known."""
+
+
+class SplitError(PathsegError):
+    """The patients cannot be divided into the parts that were asked for."""
+
+
+class DatabaseError(PathsegError):
+    """A tile database is damaged, empty, or does not fit the others."""
+
+
+class CheckpointError(PathsegError):
+    """A model file is not one that pathseg or its tutorial wrote, or does not fit."""
+
+
+class TrainingError(PathsegError):
+    """Training cannot go on: the loss is not a number, or the memory is used up."""

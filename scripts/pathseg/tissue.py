@@ -1,0 +1,51 @@
+"""Tell tissue from glass."""
+
+import cv2
+import numpy as np
+from skimage.filters import gaussian, threshold_otsu
+from skimage.morphology import dilation, disk, remove_small_objects
+
+from pathseg.resample import ResampledSlide
+from pathseg.slides import Slide
+
+# Saturation (0..1) that counts as stained. Otsu's threshold lies between glass and the typical tissue, and may lie
+# above a pale fragment; the upper limit makes the mask err towards tissue, the lower one keeps out noise of the glass.
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.02, 0.06
+
+# Side in pixels of the picture in which tissue is looked for, and the margin that is added around it.
+MASK_SIDE = 2048
+MARGIN_PIXELS = 4
+SMALLEST_PIXELS = 16
+
+
+def stained(rgb: np.ndarray) -> np.ndarray:
+    """Return colour saturation, max minus min of the channels: float32 [H, W], 0 (grey, glass) to 1.
+
+    Parameters
+    ----------
+    rgb
+        uint8 [H, W, 3].
+    """
+    return (rgb.max(axis=-1) - rgb.min(axis=-1)).astype(np.float32) / 255
+
+
+def tissue_share(rgb: np.ndarray) -> float:
+    """Return the share of the pixels of uint8 [H, W, 3] that are stained, after a light smoothing."""
+    return float((cv2.blur(stained(rgb), (5, 5)) > HIGHEST_THRESHOLD).mean())
+
+
+def find_tissue(slide: Slide) -> np.ndarray:
+    """Find tissue on a low-resolution picture of a slide.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool [h, w] that covers the whole slide, at most `MASK_SIDE` pixels a side.
+    """
+    view = ResampledSlide(slide, max(1.0, max(slide.width, slide.height) / MASK_SIDE))
+    saturation = gaussian(stained(view.read(0, 0, view.width, view.height)), sigma=2)
+    if saturation.max() == saturation.min():
+        return np.full(saturation.shape, saturation.max() > HIGHEST_THRESHOLD)
+    threshold = np.clip(threshold_otsu(saturation), LOWEST_THRESHOLD, HIGHEST_THRESHOLD)
+    tissue = remove_small_objects(saturation > threshold, max_size=SMALLEST_PIXELS)
+    return dilation(tissue, disk(MARGIN_PIXELS))

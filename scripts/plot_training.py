@@ -1,0 +1,49 @@
+"""Draw how the training went.
+
+Outputs
+-------
+curves : PNG
+    Loss, Dice and learning rate by epoch, with the best epoch marked.
+"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pathseg.figures import save_figure
+from pathseg.logs import start_log
+
+TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
+
+
+def draw_curves(history: pd.DataFrame) -> Figure:
+    """Draw the columns of `history.tsv` over the epochs."""
+    best = history.loc[history["val_dice"].idxmax()]
+    figure = Figure(figsize=(13, 4))
+    loss, dice, rate = figure.subplots(1, 3)
+    for axes, what in ((loss, "loss"), (dice, "dice")):
+        axes.plot(history["epoch"], history[f"train_{what}"], color=TRAIN_COLOR, label="training (augmented)")
+        axes.plot(history["epoch"], history[f"val_{what}"], color=VAL_COLOR, label="validation")
+    dice.plot(best["epoch"], best["val_dice"], "o", color=VAL_COLOR)
+    dice.annotate(
+        f"best: {best['val_dice']:.3f}\nepoch {best['epoch']:.0f}",
+        (best["epoch"], best["val_dice"]),
+        xytext=(-8, -14),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+    )
+    rate.plot(history["epoch"], history["learning_rate"], color="#666666")
+    loss.set(title="Loss", ylim=(0, None))
+    loss.legend()
+    dice.set(title="Mean Dice of the tiles", ylim=(min(0.5, history["val_dice"].min()), 1))
+    rate.set(title="Learning rate", ylim=(0, None))
+    for axes in (loss, dice, rate):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+if __name__ == "__main__":
+    start_log(snakemake.log[0])
+    save_figure(draw_curves(pd.read_csv(snakemake.input.history, sep="\t")), snakemake.output.curves)

@@ -1,0 +1,84 @@
+"""Divide the patients into parts, and draw what fell where.
+
+Outputs
+-------
+split : TSV
+    A row for each image: sample, patient, part, image, mask, mpp, and `pixels_NAME` for each class.
+figure : PNG
+    Images and patients of each part, and the share of each class.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pathseg.figures import save_figure
+from pathseg.files import atomic_path
+from pathseg.labels import class_counts, to_class_indices
+from pathseg.logs import progress, start_log
+from pathseg.slides import read_labels
+from pathseg.splitting import part_shares, split_patients
+
+
+def count_pixels(
+    masks: list[str], classes: list[dict[str, Any]], ignore_value: int | None, threads: int
+) -> np.ndarray:
+    """Count the pixels of each class in each mask: int64 [images, C]."""
+
+    def count(path: str) -> np.ndarray:
+        return class_counts(to_class_indices(read_labels(path), classes, ignore_value, path), len(classes))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return np.stack(list(progress(pool.map(count, masks), "counting pixels", total=len(masks), unit="mask")))
+
+
+def draw_split(split: pd.DataFrame, parts: list[str], classes: list[dict[str, Any]]) -> Figure:
+    """Draw how many images and patients each part has, and its share of each class.
+
+    Parameters
+    ----------
+    split
+        The split table.
+    parts
+        Names of the parts in the order to draw them.
+    classes
+        The configuration's classes.
+    """
+    by_part = split.groupby("part")
+    figure = Figure(figsize=(11, 1.8 + 0.45 * len(parts)))
+    left, right = figure.subplots(1, 2, sharey=True)
+    images, patients = by_part.size().reindex(parts), by_part["patient"].nunique().reindex(parts)
+    left.barh(parts, images, color="#56B4E9")
+    for row, part in enumerate(parts):
+        left.text(images[part], row, f" {images[part]} images of {patients[part]} patients", va="center")
+    left.set(xlabel="images", title="No patient is in two parts", xlim=(0, images.max() * 1.75))
+    left.invert_yaxis()
+    columns = [f"pixels_{class_['name']}" for class_ in classes]
+    pixels = by_part[columns].sum().reindex(parts)
+    share = 100 * pixels.div(pixels.sum(axis=1), axis=0)
+    before = np.zeros(len(parts))
+    for class_, column in zip(classes, columns, strict=True):
+        right.barh(parts, share[column], left=before, color=class_["color"], label=class_["name"])
+        before += share[column].to_numpy()
+    right.set(xlabel="share of the pixels (%)", title="Classes in each part", xlim=(0, 100))
+    figure.legend(loc="outside lower right", ncols=min(6, len(classes)))
+    return figure
+
+
+if __name__ == "__main__":
+    log = start_log(snakemake.log[0])
+    params = snakemake.params
+    samples = pd.DataFrame(list(params.samples))
+    pixels = count_pixels(list(samples["mask"]), params.classes, params.ignore_value, snakemake.threads)
+    shares = part_shares(params.val, params.test, params.folds)
+    samples["part"] = split_patients(samples, pixels, shares, params.seed)
+    for number, class_ in enumerate(params.classes):
+        samples[f"pixels_{class_['name']}"] = pixels[:, number]
+    with atomic_path(snakemake.output.split) as temporary:
+        samples.to_csv(temporary, sep="\t", index=False)
+    save_figure(draw_split(samples, list(shares), params.classes), snakemake.output.figure)
+    counts = samples.groupby("part")["patient"].nunique().reindex(list(shares))
+    log.info("patients by part: %s", ", ".join(f"{part} {count}" for part, count in counts.items()))
