@@ -6,6 +6,8 @@ preview : PNG
     For some tiles: as stored, as changed at random, with its mask, and with the band of the edge weight.
 """
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -56,12 +58,14 @@ def draw_preview(
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params = snakemake.params
-    tiles = Tiles([TileDatabase(path) for path in snakemake.input.training])
-    chosen = np.unique(np.linspace(0, len(tiles) - 1, SHOWN_TILES).astype(int))
-    stored, masks = tiles.read(chosen)
-    generator = torch.Generator().manual_seed(params.seed)
-    changed, changed_masks = augment(stored, masks, Augmentation(**params.augmentation), generator)
-    edges = edge_band(changed_masks, params.edge_width)
+    settings = params.training
+    with ExitStack() as stack:
+        tiles = Tiles([stack.enter_context(TileDatabase(path)) for path in snakemake.input.training])
+        chosen = np.unique(np.linspace(0, len(tiles) - 1, SHOWN_TILES).astype(int))
+        stored, masks = tiles.read(chosen)
+    generator = torch.Generator().manual_seed(settings["seed"])
+    changed, changed_masks = augment(stored, masks, Augmentation(**settings["augmentation"]), generator)
+    edges = edge_band(changed_masks, settings["edge_width"])
     figure = draw_preview(
         stored.permute(0, 2, 3, 1).numpy(),
         changed.permute(0, 2, 3, 1).numpy(),
@@ -69,6 +73,6 @@ if __name__ == "__main__":
         edges.numpy(),
         [class_["name"] for class_ in params.classes],
         [class_["color"] for class_ in params.classes],
-        params.edge_weight,
+        settings["edge_weight"],
     )
     save_figure(figure, snakemake.output.preview)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from pathseg.colors import colors_of
 from pathseg.checkpoint import build_network, load_checkpoint
 from pathseg.database import TileDatabase
 from pathseg.devices import choose_device, compute_type
@@ -133,23 +134,24 @@ if __name__ == "__main__":
     checkpoint = load_checkpoint(snakemake.input.model)
     network = build_network(checkpoint, snakemake.input.model)
     predictor = Predictor([network], device, compute_type("auto", device))
-    names, colors = ([class_[key] for class_ in checkpoint["classes"]] for key in ("name", "color"))
-    database = TileDatabase(snakemake.input.database)
-    scores = np.full(len(database), np.nan)
-    for index in progress(range(len(database)), "scoring tiles", unit="tile"):
-        images, masks = database.read(np.array([index]))
-        scores[index] = mean_dice(confusion_matrix(masks[0], predict(predictor, images[0])[0], len(names)))
-    rows = []
-    for kind, index in chosen_tiles(scores, params.per_group):
-        images, masks = database.read(np.array([index]))
-        predicted, probabilities = predict(predictor, images[0])
-        title = f"{kind}: {database.samples[index]}, Dice {scores[index]:.2f}"
-        rows.append((title, probabilities, predicted, masks[0], images[0]))
-    save_figure(draw_rows(rows, names, colors, 11), output.sheet)
-    with atomic_path(output.pictures) as folder:
-        folder.mkdir()
-        for name, image, mask in progress(joined_images(database), "drawing images", unit="image"):
-            predicted, probabilities = predict(predictor, image)
-            dice = mean_dice(confusion_matrix(mask, predicted, len(names)))
-            row = (f"{name}, Dice {dice:.2f}", probabilities, predicted, mask, image)
-            save_figure(draw_rows([row], names, colors, 16), Path(folder) / f"{name}.png")
+    names = [class_["name"] for class_ in checkpoint["classes"]]
+    colors = colors_of(names, params.classes)
+    with TileDatabase(snakemake.input.database) as database:
+        scores = np.full(len(database), np.nan)
+        for index in progress(range(len(database)), "scoring tiles", unit="tile"):
+            images, masks = database.read(np.array([index]))
+            scores[index] = mean_dice(confusion_matrix(masks[0], predict(predictor, images[0])[0], len(names)))
+        rows = []
+        for kind, index in chosen_tiles(scores, params.per_group):
+            images, masks = database.read(np.array([index]))
+            predicted, probabilities = predict(predictor, images[0])
+            title = f"{kind}: {database.samples[index]}, Dice {scores[index]:.2f}"
+            rows.append((title, probabilities, predicted, masks[0], images[0]))
+        save_figure(draw_rows(rows, names, colors, 11), output.sheet)
+        with atomic_path(output.pictures) as folder:
+            folder.mkdir()
+            for name, image, mask in progress(joined_images(database), "drawing images", unit="image"):
+                predicted, probabilities = predict(predictor, image)
+                dice = mean_dice(confusion_matrix(mask, predicted, len(names)))
+                row = (f"{name}, Dice {dice:.2f}", probabilities, predicted, mask, image)
+                save_figure(draw_rows([row], names, colors, 16), Path(folder) / f"{name}.png")

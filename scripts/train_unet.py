@@ -15,6 +15,7 @@ removed at the end. `tensorboard --logdir` of that folder shows a training that 
 
 import resource
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -57,31 +58,32 @@ if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params, output = snakemake.params, snakemake.output
     device = choose_device(snakemake.resources.get("gpu", 0), snakemake.threads)
-    training = [TileDatabase(path) for path in snakemake.input.training]
-    validation = TileDatabase(snakemake.input.validation)
-    check_databases(training, validation)
-    torch.manual_seed(params.training["seed"])
-    network = UNet(n_classes=len(params.classes), **params.unet)
-    tiles = Tiles(training)
-    log.info(
-        "trains %s parameters on %d tiles for %d epochs (%s)",
-        f"{sum(values.numel() for values in network.parameters()):,}",
-        len(tiles),
-        params.training["epochs"],
-        describe(device),
-    )
-    state_folder = Path(output.model).parent / ".state"
-    trainer = Trainer(
-        network,
-        tiles,
-        Tiles([validation]),
-        TrainingSettings.from_config(params.training),
-        [class_["name"] for class_ in params.classes],
-        device,
-        state_folder,
-        define_training(params.unet, params.training, [*training, validation], params.code),
-    )
-    best = trainer.run()
+    with ExitStack() as stack:
+        training = [stack.enter_context(TileDatabase(path)) for path in snakemake.input.training]
+        validation = stack.enter_context(TileDatabase(snakemake.input.validation))
+        check_databases(training, validation)
+        torch.manual_seed(params.training["seed"])
+        network = UNet(n_classes=len(params.classes), **params.unet)
+        tiles = Tiles(training)
+        log.info(
+            "trains %s parameters on %d tiles for %d epochs (%s)",
+            f"{sum(values.numel() for values in network.parameters()):,}",
+            len(tiles),
+            params.training["epochs"],
+            describe(device),
+        )
+        state_folder = Path(output.model).parent / ".state"
+        trainer = Trainer(
+            network,
+            tiles,
+            Tiles([validation]),
+            TrainingSettings.from_config(params.training),
+            [class_["name"] for class_ in params.classes],
+            device,
+            state_folder,
+            define_training(params.unet, params.training, [*training, validation], params.code),
+        )
+        best = trainer.run()
     with atomic_path(output.history) as temporary:
         pd.DataFrame(trainer.history).to_csv(temporary, sep="\t", index=False)
     with atomic_path(output.tensorboard) as temporary:

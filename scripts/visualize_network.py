@@ -95,12 +95,13 @@ if __name__ == "__main__":
     choose_device(0, snakemake.threads)
     network = build_network(load_checkpoint(snakemake.input.model), snakemake.input.model)
     layer = find_layer(network, params.layer)
-    database = TileDatabase(snakemake.input.database)
-    if params.tile >= len(database):
-        raise ConfigError(f"network_pictures.tile: there is no tile {params.tile}; the validation database has {len(database)}")
-    images, _ = database.read(np.array([params.tile]))
+    with TileDatabase(snakemake.input.database) as database:
+        if params.tile >= len(database):
+            raise ConfigError(f"network_pictures.tile: there is no tile {params.tile}; the validation database has {len(database)}")
+        images, _ = database.read(np.array([params.tile]))
+        name = database.samples[params.tile]
     save_figure(draw_grid(layer_kernels(layer, params.layer), f"Kernels of {params.layer}", "RdBu_r"), output.kernels)
     activations = layer_activations(network, layer, torch.from_numpy(images[0]).permute(2, 0, 1).float() / 255)
     cmap = "RdBu_r" if activations.min() < 0 else "viridis"
-    title = f"Activations of {params.layer} for {database.samples[params.tile]}"
+    title = f"Activations of {params.layer} for {name}"
     save_figure(draw_grid(activations, title, cmap, images[0]), output.activations)

@@ -129,7 +129,7 @@ class TileDatabase:
             tiles = root.tiles.read()
             self.class_pixels = root.numpixels[1]
             shapes = {len(root.img), len(root.mask), len(root.filename), len(tiles)}
-            self.source_digests = sorted(row["image_sha256"] + row["mask_sha256"] for row in root.sources.read())
+            self.source_digests = sorted((row["image_sha256"] + row["mask_sha256"]).decode() for row in root.sources.read())
         self.samples = [name.decode() for name in tiles["sample"]]
         self.patients = [name.decode() for name in tiles["patient"]]
         self.corners = np.column_stack([tiles["x"], tiles["y"]])
@@ -141,6 +141,12 @@ class TileDatabase:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None}

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pathseg.colors import rgb_of
 from pathseg.files import atomic_path
 
 mpl.use("Agg")
@@ -22,15 +23,10 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         figure.savefig(temporary)
 
 
-def rgb_of(colors: list[str]) -> np.ndarray:
-    """Turn colours written as #rrggbb into uint8 [n, 3]."""
-    return np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in colors], np.uint8)
-
-
 def class_picture(indices: np.ndarray, colors: list[str]) -> np.ndarray:
     """Colour class indices [H, W] with the classes' colours; ignored pixels are white: uint8 [H, W, 3]."""
     table = np.full((256, 3), IGNORED_COLOR, np.uint8)
-    table[: len(colors)] = rgb_of(colors)
+    table[: len(colors)] = [rgb_of(color) for color in colors]
     return table[indices]
 
 

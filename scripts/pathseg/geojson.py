@@ -3,14 +3,14 @@
 import gzip
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from pathseg.colors import rgb_of
 
 _NAMESPACE = uuid.UUID("8a2f5c1e-6a39-4f0e-9d0b-3f1f2b6f7d11")
 
@@ -22,15 +22,15 @@ class AnnotationWriter:
     ----------
     path
         File to write (`.geojson.gz`); the caller renames it when it is complete.
-    classes
-        The model's classes, with `name` and `color`.
+    names, colors
+        Names of the model's classes and their colours as #rrggbb.
     key
         What the identifiers of the annotations are made from: the same key gives the same identifiers.
     """
 
-    def __init__(self, path: Path, classes: list[dict[str, Any]], key: str) -> None:
+    def __init__(self, path: Path, names: list[str], colors: list[str], key: str) -> None:
         self._file = gzip.GzipFile(path, "wb", compresslevel=4, mtime=0)
-        self._classes, self._key = classes, key
+        self._names, self._colors, self._key = names, [rgb_of(color) for color in colors], key
         self.count = 0
         self._write('{"type": "FeatureCollection", "features": [')
 
@@ -46,14 +46,13 @@ class AnnotationWriter:
         measurements
             Numbers that QuPath shows beside it.
         """
-        class_ = self._classes[class_index]
         feature = {
             "type": "Feature",
             "id": str(uuid.uuid5(_NAMESPACE, f"{self._key}/{self.count}")),
             "geometry": json.loads(shapely.to_geojson(geometry)),
             "properties": {
                 "objectType": "annotation",
-                "classification": {"name": class_["name"], "color": rgb_of([class_["color"]])[0].tolist()},
+                "classification": {"name": self._names[class_index], "color": self._colors[class_index]},
                 "measurements": measurements,
             },
         }
@@ -71,9 +70,3 @@ class AnnotationWriter:
         if kind is None:
             self._write("\n]}\n")
         self._file.close()
-
-
-def polygons_of(geometry: BaseGeometry) -> Iterator[BaseGeometry]:
-    """Yield the valid polygons that a geometry consists of."""
-    valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
-    yield from (part for part in shapely.get_parts(valid) if part.geom_type == "Polygon" and not part.is_empty)

@@ -168,9 +168,11 @@ def trace_rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _following_edges(start: np.ndarray, direction: np.ndarray, owner: np.ndarray, across: int) -> np.ndarray:
-    """Return for each edge the one that goes on from its end around the same pixel region: int [n].
+    """Return for each edge the one that goes on from its end around the same region: int [n].
 
-    At a corner where a region touches itself, the sharpest turn to the right keeps to the same pixel.
+    At a corner where a region touches itself, the turn to the left keeps to the pixel outside the region: what it
+    encloses there becomes a hole that touches the outline in a point, which is valid; an outline through the same
+    corner twice would not be.
     """
     count = len(start)
     n_corners = int(start.max()) + 2 * across + 2 if count else 0
@@ -179,7 +181,7 @@ def _following_edges(start: np.ndarray, direction: np.ndarray, owner: np.ndarray
     by_start = np.full((4, n_corners), -1, np.int64)
     by_start[direction, start] = np.arange(count)
     following = np.full(count, -1, np.int64)
-    for turn in (1, 0, 3):  # right, straight on, left
+    for turn in (3, 0, 1):  # left, straight on, right
         candidate = by_start[(direction + turn) % 4, end]
         fits = (following < 0) & (candidate >= 0) & (owner[candidate] == owner)
         following[fits] = candidate[fits]

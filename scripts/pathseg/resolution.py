@@ -5,15 +5,13 @@ from typing import Any
 from pathseg.slides import Slide, choose_mpp
 
 
-def model_downsample(
-    checkpoint: dict[str, Any], slide: Slide, given_mpp: float | None
-) -> float:
+def model_downsample(model: dict[str, Any], slide: Slide, given_mpp: float | None) -> float:
     """Return how many of a slide's finest pixels one pixel of the model spans.
 
     Parameters
     ----------
-    checkpoint
-        Model file, with `mpp` (µm per pixel), `resize` (factor on the image size), or, as in the tutorial's files,
+    model
+        Checkpoint with `mpp` (µm per pixel), `resize` (factor on the image size), or, as in the tutorial's files,
         neither: then the slide is taken as it is.
     slide
         The slide.
@@ -25,6 +23,6 @@ def model_downsample(
     ResolutionError
         If the model has a resolution and the slide has none.
     """
-    if checkpoint["mpp"]:
-        return checkpoint["mpp"] / choose_mpp(slide, given_mpp)
-    return 1 / (checkpoint["resize"] or 1)
+    if model["mpp"]:
+        return model["mpp"] / choose_mpp(slide, given_mpp)
+    return 1 / (model["resize"] or 1)

@@ -10,13 +10,11 @@ from typing import Any
 import jsonschema
 import yaml
 
+from pathseg.colors import default_color
 from pathseg.errors import ConfigError
 from pathseg.geometry import unet_output_size
 
 Settings = dict[str, Any]
-
-# Okabe and Ito's colours, safe for colour-blind readers (jfly.uni-koeln.de/color), the first for the background.
-PALETTE = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
 
 def load_schema(path: str | Path) -> dict[str, Any]:
@@ -84,8 +82,8 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
     if errors:
         raise ConfigError("the configuration is wrong:\n  " + "\n  ".join(errors))
     settings = with_defaults(config, schema)
-    for color, class_ in zip(_colors(), settings["classes"], strict=False):
-        class_.setdefault("color", color)
+    for index, class_ in enumerate(settings["classes"]):
+        class_.setdefault("color", default_color(index))
     errors = _contradictions(settings)
     settings["experiments"], experiment_errors = _resolve_experiments(settings, schema)
     errors += experiment_errors
@@ -94,15 +92,13 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
     return settings
 
 
-def _colors() -> list[str]:
-    return [PALETTE[0]] + list(PALETTE[1:]) * 32
-
-
 def _contradictions(settings: Settings) -> list[str]:
     errors = []
     tiles, split = settings["tiles"], settings["split"]
     if (tiles["mpp"] is None) == (tiles["resize"] is None):
         errors.append("tiles: give exactly one of mpp (µm per pixel to train at) and resize (factor on the image size)")
+    if settings["prediction"]["mpp"] and settings["prediction"]["resize"]:
+        errors.append("prediction: give mpp or resize, not both; they say at which resolution the model was trained")
     if tiles["stride"] > tiles["size"]:
         errors.append(
             f"tiles.stride: {tiles['stride']} is larger than tiles.size {tiles['size']}, so pixels would be lost; "

@@ -12,6 +12,7 @@ import numpy as np
 import tifffile
 
 from pathseg import __version__
+from pathseg.colors import rgb_of
 
 TIFF_TILE = 512
 # Strips that may wait for the writer, so that a slow disk slows the network down and does not fill the memory.
@@ -35,13 +36,13 @@ class PyramidWriter:
     mpp
         µm per pixel for the resolution tags, or None.
     colors
-        uint8 [n, 3], colours of values 0 ... n-1, or None for grey levels.
+        Colours of values 0 ... n-1 as #rrggbb, or None for grey levels.
     planes
         Planes to expect in each strip; 0 for strips [h, W] without a plane axis.
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, mpp: float | None, colors: np.ndarray | None = None, planes: int = 0
+        self, path: Path, width: int, height: int, mpp: float | None, colors: list[str] | None = None, planes: int = 0
     ) -> None:
         self.path, self.width, self.height, self.planes = path, width, height, planes
         self._options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "tile": (TIFF_TILE,) * 2}
@@ -49,7 +50,7 @@ class PyramidWriter:
         self._mpp = mpp
         if colors is not None:
             colormap = np.zeros((3, 256), np.uint16)
-            colormap[:, : len(colors)] = colors.T.astype(np.uint16) * 257
+            colormap[:, : len(colors)] = np.array([rgb_of(color) for color in colors], np.uint16).T * 257
             self._options |= {"photometric": "palette", "colormap": colormap}
         if planes:
             self._options |= {"planarconfig": "separate", "photometric": "minisblack"}

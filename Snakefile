@@ -1,0 +1,32 @@
+"""pathseg: train U-Nets on digital-pathology images and apply them to whole slides."""
+
+from snakemake.utils import min_version
+
+min_version("9.25")
+
+
+# A configuration given with --configfile stands alone; it is not laid over the demo's.
+if not workflow.config_settings.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/demo.smk"
+include: "rules/cohort.smk"
+include: "rules/database.smk"
+include: "rules/training.smk"
+include: "rules/validation.smk"
+include: "rules/slides.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.databases.input,
+        rules.train.input,
+        rules.validate.input,
+        rules.predict.input,

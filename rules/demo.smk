@@ -1,0 +1,41 @@
+"""The demo cohort.
+
+Out: the images, masks and slides under results/demo that the sample and slide tables name.
+"""
+
+DEMO_SAMPLES = [row for row in SAMPLES if row["image"].startswith(f"{DEMO}/")]
+DEMO_SLIDES = [row["path"] for row in SLIDES if row["path"].startswith(f"{DEMO}/")]
+
+
+if DEMO_SAMPLES:
+
+    rule make_demo_cohort:
+        output:
+            images=[row["image"] for row in DEMO_SAMPLES],
+            masks=[row["mask"] for row in DEMO_SAMPLES],
+            slides=DEMO_SLIDES,
+        log:
+            "results/logs/make_demo_cohort.log",
+        benchmark:
+            "results/benchmarks/make_demo_cohort.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 8
+        resources:
+            mem_mb=growing(4000),
+            runtime=30,
+        params:
+            code=code("make_demo_cohort"),
+            patients=[row["patient"] for row in DEMO_SAMPLES],
+            seed=SETTINGS["demo"]["seed"],
+        message:
+            "Draw the demo cohort"
+        script:
+            "../scripts/make_demo_cohort.py"
+
+
+# Target: the demo cohort alone, to look at it.
+rule demo:
+    input:
+        [row[kind] for row in DEMO_SAMPLES for kind in ("image", "mask")],
+        DEMO_SLIDES,

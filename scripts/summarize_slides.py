@@ -1,0 +1,40 @@
+"""Put the summaries of all slides into one table.
+
+Outputs
+-------
+table : TSV
+    A row for each slide and class: area in mm², share of the tissue, mean probability and number of regions.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from pathseg.files import atomic_path
+from pathseg.logs import start_log
+
+SLIDE_COLUMNS = ["slide", "file", "mpp", "mpp_source", "model_mpp", "tissue_share", "tissue_mm2", "seconds"]
+CLASS_COLUMNS = ["pixels", "area_mm2", "share_of_tissue", "mean_probability", "regions"]
+
+
+def summary_table(summaries: list[dict]) -> pd.DataFrame:
+    """Return a row for each slide and class of the given summaries."""
+    rows = [
+        {column: summary[column] for column in SLIDE_COLUMNS}
+        | {"class": class_["name"]}
+        | {column: class_[column] for column in CLASS_COLUMNS}
+        for summary in summaries
+        for class_ in summary["classes"]
+    ]
+    table = pd.DataFrame(rows)[["slide", "class", *CLASS_COLUMNS, *SLIDE_COLUMNS[1:]]]
+    return table.astype({"regions": "Int64"})
+
+
+if __name__ == "__main__":
+    log = start_log(snakemake.log[0])
+    paths = list(snakemake.input.summaries)
+    summaries = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    with atomic_path(snakemake.output.table) as temporary:
+        summary_table(summaries).to_csv(temporary, sep="\t", index=False, na_rep="NA")
+    log.info("%s: %d slides", snakemake.output.table, len(paths))
