@@ -24,6 +24,7 @@ include: "rules/slides.smk"
 
 
 rule all:
+    """Everything: models, scores and slide predictions."""
     default_target: True
     input:
         rules.databases.input,

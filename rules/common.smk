@@ -1,7 +1,6 @@
 """What all rules share: the checked configuration, the tables, and what follows from them. No rules."""
 
 import csv
-import re
 import sys
 from pathlib import Path
 
@@ -14,50 +13,22 @@ if str(SCRIPTS) not in sys.path:
     sys.path.append(str(SCRIPTS))
 
 from pathseg.digests import code_digest, digest
-from pathseg.errors import PathsegError, TableError
-from pathseg.settings import load_schema, load_settings
-from pathseg.tables import missing_files, read_samples, read_slides
+from pathseg.errors import PathsegError
+from pathseg.project import read_project
 
-SCHEMAS = ROOT / "config" / "schemas"
 DEMO = "results/demo"
 
-
-def read_project(config):
-    """Return the complete configuration, the samples and the slides."""
-    settings = load_settings(config, load_schema(SCHEMAS / "config.schema.yaml"))
-    samples, slides = [], []
-    # A given model only predicts: the training data need not be there.
-    if settings["samples"] and not settings["model"]:
-        samples = read_samples(settings["samples"], load_schema(SCHEMAS / "samples.schema.yaml"))
-    if settings["slides"]:
-        schema = load_schema(SCHEMAS / "slides.schema.yaml")
-        slides = read_slides(settings["slides"], schema, settings["slide_folder"])
-    missing = missing_files(samples, ["image", "mask"], DEMO) + missing_files(slides, ["path"], DEMO)
-    if missing:
-        more = [f"... and {len(missing) - 20} more"] if len(missing) > 20 else []
-        raise TableError("files are missing:\n  " + "\n  ".join(missing[:20] + more))
-    if not samples and not settings["model"]:
-        raise TableError("nothing to do: give `samples` to train with, or a trained `model` to predict with")
-    if settings["model"] and not slides:
-        raise TableError("nothing to do: give the `slides` that the model is to predict")
-    return settings, samples, slides
-
-
 try:
-    SETTINGS, SAMPLES, SLIDES = read_project(config)
+    PROJECT = read_project(config, ROOT / "config" / "schemas", DEMO)
 except PathsegError as error:
     raise WorkflowError(str(error)) from None
 
+SETTINGS, SAMPLES, SLIDES = PROJECT.settings, PROJECT.samples, PROJECT.slides
+MODELS, FOLDS, PARTS, EXPERIMENTS = PROJECT.models, PROJECT.folds, PROJECT.parts, PROJECT.experiments
 SLIDES_BY_NAME = {row["slide"]: row for row in SLIDES}
+HELD_OUT = [part for part in PARTS if part == "test"]
 # Without their colours, whose change must not cut tiles or train again.
 CLASS_VALUES = [{key: class_[key] for key in ("name", "mask_value")} for class_ in SETTINGS["classes"]]
-MODELS = [SETTINGS["model"]] if isinstance(SETTINGS["model"], str) else SETTINGS["model"] or []
-HELD_OUT = ["test"] if SETTINGS["split"]["test"] or any(row["part"] == "test" for row in SAMPLES) else []
-FOLDS = [f"fold{k}" for k in range(1, (SETTINGS["split"]["folds"] or 0) + 1)] or ["holdout"]
-PARTS = (FOLDS if SETTINGS["split"]["folds"] else ["train", "val"]) + HELD_OUT
-# Given models are an experiment of their own, named after the first file.
-GIVEN = "model-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(MODELS[0]).stem) if MODELS else None
-EXPERIMENTS = [GIVEN] if MODELS else list(SETTINGS["experiments"])
 
 
 wildcard_constraints:
@@ -101,3 +72,79 @@ def part_rows(*parts):
 def rows_digest(rows):
     """Return a digest of what a database or a score depends on beside the files themselves."""
     return digest([[row[key] for key in ("sample", "patient", "part", "image", "mask", "mpp")] for row in rows])
+
+
+def images_of_part(wildcards):
+    """Return the images of a part."""
+    return [row["image"] for row in part_rows(wildcards.part)]
+
+
+def masks_of_part(wildcards):
+    """Return the masks of a part."""
+    return [row["mask"] for row in part_rows(wildcards.part)]
+
+
+def digest_of_part(wildcards):
+    """Return a digest of a part's rows in the split table."""
+    return rows_digest(part_rows(wildcards.part))
+
+
+def training_databases(wildcards):
+    """Return the databases that a fold trains on."""
+    return [f"results/databases/{part}.h5" for part in training_parts(wildcards.fold)]
+
+
+def validation_database(wildcards):
+    """Return the database that a fold validates on."""
+    return f"results/databases/{validation_part(wildcards.fold)}.h5"
+
+
+def unet_settings(wildcards):
+    """Return the network of an experiment."""
+    return SETTINGS["experiments"][wildcards.experiment]["unet"]
+
+
+def training_settings(wildcards):
+    """Return how an experiment is trained."""
+    return SETTINGS["experiments"][wildcards.experiment]["training"]
+
+
+def preview_settings(wildcards):
+    """Return what of an experiment's training changes what the network is fed."""
+    keys = ("augmentation", "edge_weight", "edge_width", "seed")
+    return {key: training_settings(wildcards)[key] for key in keys}
+
+
+def scored_parts(wildcards):
+    """Return the parts that a fold's model is scored on: none that it was trained on."""
+    return [validation_part(wildcards.fold), *HELD_OUT]
+
+
+def scored_images(wildcards):
+    """Return the images of those parts."""
+    return [row["image"] for row in part_rows(*scored_parts(wildcards))]
+
+
+def scored_masks(wildcards):
+    """Return the masks of those parts."""
+    return [row["mask"] for row in part_rows(*scored_parts(wildcards))]
+
+
+def digest_of_scored(wildcards):
+    """Return a digest of those parts' rows in the split table."""
+    return rows_digest(part_rows(*scored_parts(wildcards)))
+
+
+def slide_file(wildcards):
+    """Return a slide's file."""
+    return SLIDES_BY_NAME[wildcards.slide]["path"]
+
+
+def slide_mpp(wildcards):
+    """Return a slide's µm per pixel as its table says, or None."""
+    return SLIDES_BY_NAME[wildcards.slide]["mpp"]
+
+
+def prediction_models(wildcards):
+    """Return the models that predict: the given ones, or those of all folds."""
+    return MODELS or [f"results/models/{wildcards.experiment}/{fold}/best.pt" for fold in FOLDS]

@@ -4,21 +4,6 @@ In: images and masks of a part. Out: results/databases/{part}.h5.
 """
 
 
-def images_of_part(wildcards):
-    """Return the images of a part."""
-    return [row["image"] for row in part_rows(wildcards.part)]
-
-
-def masks_of_part(wildcards):
-    """Return the masks of a part."""
-    return [row["mask"] for row in part_rows(wildcards.part)]
-
-
-def digest_of_part(wildcards):
-    """Return a digest of a part's rows in the split table."""
-    return rows_digest(part_rows(wildcards.part))
-
-
 rule build_database:
     input:
         # What matters of the split is in the parameter `rows`.
@@ -50,7 +35,7 @@ rule build_database:
         "../scripts/build_database.py"
 
 
-# Target: all databases that training needs.
 rule databases:
+    """All databases that training needs."""
     input:
         [] if MODELS else expand("results/databases/{part}.h5", part=[part for part in PARTS if part != "test"]),

@@ -34,8 +34,8 @@ if DEMO_SAMPLES:
             "../scripts/make_demo_cohort.py"
 
 
-# Target: the demo cohort alone, to look at it.
 rule demo:
+    """The demo cohort alone, to look at it."""
     input:
         [row[kind] for row in DEMO_SAMPLES for kind in ("image", "mask")],
         DEMO_SLIDES,

@@ -12,21 +12,6 @@ if SETTINGS["prediction"]["probability"]:
     SLIDE_FILES["probability"] = "results/slides/{experiment}/{slide}/probability.tif"
 
 
-def slide_file(wildcards):
-    """Return a slide's file."""
-    return SLIDES_BY_NAME[wildcards.slide]["path"]
-
-
-def slide_mpp(wildcards):
-    """Return a slide's µm per pixel as its table says, or None."""
-    return SLIDES_BY_NAME[wildcards.slide]["mpp"]
-
-
-def prediction_models(wildcards):
-    """Return the models that predict: the given ones, or those of all folds."""
-    return MODELS or [f"results/models/{wildcards.experiment}/{fold}/best.pt" for fold in FOLDS]
-
-
 rule predict_slide:
     input:
         models=prediction_models,
@@ -89,8 +74,8 @@ rule summarize_slides:
         "../scripts/summarize_slides.py"
 
 
-# Target: predictions of all slides.
 rule predict:
+    """Predictions of all slides."""
     input:
         expand(
             list(SLIDE_FILES.values()) + ["results/slides/{experiment}/{slide}/overlay.jpg"],

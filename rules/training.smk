@@ -4,32 +4,6 @@ In: results/databases. Out: results/models/{experiment}/{fold}: best.pt, history
 """
 
 
-def training_databases(wildcards):
-    """Return the databases that a fold trains on."""
-    return [f"results/databases/{part}.h5" for part in training_parts(wildcards.fold)]
-
-
-def validation_database(wildcards):
-    """Return the database that a fold validates on."""
-    return f"results/databases/{validation_part(wildcards.fold)}.h5"
-
-
-def unet_settings(wildcards):
-    """Return the network of an experiment."""
-    return SETTINGS["experiments"][wildcards.experiment]["unet"]
-
-
-def training_settings(wildcards):
-    """Return how an experiment is trained."""
-    return SETTINGS["experiments"][wildcards.experiment]["training"]
-
-
-def preview_settings(wildcards):
-    """Return what of an experiment's training changes what the network is fed."""
-    keys = ("augmentation", "edge_weight", "edge_width", "seed")
-    return {key: training_settings(wildcards)[key] for key in keys}
-
-
 rule preview_batches:
     input:
         training=training_databases,
@@ -158,11 +132,9 @@ rule visualize_network:
 TRAINED = [] if MODELS else expand("results/models/{experiment}/{fold}", experiment=EXPERIMENTS, fold=FOLDS)
 
 
-# Target: all trained models, with their pictures.
 rule train:
+    """All trained models, with their pictures."""
     input:
         expand("{folder}/{file}", folder=TRAINED, file=["best.pt", "history.tsv", "tensorboard"]),
-        expand(
-            "{folder}/{picture}.png", folder=TRAINED, picture=["preview", "curves", "kernels", "activations"]
-        ),
+        expand("{folder}/{picture}.png", folder=TRAINED, picture=["preview", "curves", "kernels", "activations"]),
         [] if MODELS else "results/cohort/split.png",

@@ -4,26 +4,6 @@ In: models, validation databases, and the images of validation and test. Out: re
 """
 
 
-def scored_parts(wildcards):
-    """Return the parts that a fold's model is scored on: none that it was trained on."""
-    return [validation_part(wildcards.fold), *HELD_OUT]
-
-
-def scored_images(wildcards):
-    """Return the images of those parts."""
-    return [row["image"] for row in part_rows(*scored_parts(wildcards))]
-
-
-def scored_masks(wildcards):
-    """Return the masks of those parts."""
-    return [row["mask"] for row in part_rows(*scored_parts(wildcards))]
-
-
-def digest_of_scored(wildcards):
-    """Return a digest of those parts' rows in the split table."""
-    return rows_digest(part_rows(*scored_parts(wildcards)))
-
-
 rule render_panels:
     input:
         model="results/models/{experiment}/{fold}/best.pt",
@@ -108,8 +88,8 @@ rule evaluate:
 VALIDATED = [] if MODELS else expand("results/validation/{experiment}/{fold}", experiment=EXPERIMENTS, fold=FOLDS)
 
 
-# Target: panels and scores of all models.
 rule validate:
+    """Panels and scores of all models."""
     input:
         expand(
             "{folder}/{file}",

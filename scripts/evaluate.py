@@ -33,7 +33,11 @@ SCORES = ["dice", "iou", "precision", "recall", "specificity", "accuracy"]
 
 
 def image_confusion(
-    row: dict[str, Any], predictor: Predictor, checkpoint: dict[str, Any], classes: list[dict[str, Any]], ignore_value: int | None
+    row: dict[str, Any],
+    predictor: Predictor,
+    checkpoint: dict[str, Any],
+    classes: list[dict[str, Any]],
+    ignore_value: int | None,
 ) -> np.ndarray:
     """Predict an image of the split table at the model's resolution and compare it with its mask: int64 [C, C]."""
     slide = open_slide(row["image"])
@@ -65,7 +69,7 @@ def score_table(confusions: pd.Series, names: list[str]) -> tuple[pd.DataFrame, 
     for (part, patient), confusion in confusions.items():
         patients.append(class_scores(confusion, names).assign(part=part, patient=patient))
     per_patient = pd.concat(patients, ignore_index=True)
-    for part, matrices in confusions.groupby(level="part"):
+    for part, matrices in confusions.groupby(level="part", sort=False):
         count = len(matrices)
         pooled = class_scores(matrices.sum(), names)
         mean = per_patient[per_patient["part"] == part].groupby("class", sort=False)[SCORES].mean().reset_index()
@@ -78,7 +82,7 @@ def score_table(confusions: pd.Series, names: list[str]) -> tuple[pd.DataFrame, 
 
 def draw_confusion(confusions: pd.Series, names: list[str]) -> Figure:
     """Draw the confusion matrix of each part, as shares of the true class."""
-    parts = confusions.groupby(level="part").sum()
+    parts = confusions.groupby(level="part", sort=False).sum()
     side = 1.6 + 0.9 * len(names)
     figure = Figure(figsize=((side + 1) * len(parts), side + 0.4))
     for axes, (part, matrix) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
@@ -88,7 +92,10 @@ def draw_confusion(confusions: pd.Series, names: list[str]) -> Figure:
             color = "white" if share[row, column] > 60 else "black"
             axes.text(column, row, f"{share[row, column]:.1f} %", ha="center", va="center", color=color)
         axes.set(
-            xticks=range(len(names)), yticks=range(len(names)), xlabel="predicted", ylabel="true",
+            xticks=range(len(names)),
+            yticks=range(len(names)),
+            xlabel="predicted",
+            ylabel="true",
             title=f"{part}: {100 * overall_accuracy(matrix):.1f} % right",
         )
         axes.set_xticklabels(names, rotation=30, ha="right")

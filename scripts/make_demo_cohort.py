@@ -73,7 +73,9 @@ def write_slide(path: Path, image: np.ndarray) -> None:
             level += 1
 
 
-def make_cohort(images: list[str], masks: list[str], slides: list[str], patients: list[str], seed: int, threads: int) -> None:
+def make_cohort(
+    images: list[str], masks: list[str], slides: list[str], patients: list[str], seed: int, threads: int
+) -> None:
     """Draw the fields of patients and the slides of further ones.
 
     Parameters

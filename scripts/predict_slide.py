@@ -45,7 +45,8 @@ from pathseg.tissue import find_tissue
 from pathseg.writers import PyramidWriter
 
 OVERLAY_SIDE = 2048
-OVERLAY_DPI = 100
+# Inches per picture: the text is as large in relation to a small picture as to a large one.
+OVERLAY_INCHES = 11
 # Opacity of the classes over the slide.
 OVERLAY_OPACITY = 0.35
 
@@ -74,7 +75,7 @@ def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dic
         if model["classes"] is None:
             if len(classes) != model["n_classes"]:
                 raise CheckpointError(
-                    f"{path}: has {model['n_classes']} classes without names, but the configuration has {len(classes)}; "
+                    f"{path}: has {model['n_classes']} classes without names, the configuration {len(classes)}; "
                     "list the model's classes under `classes`"
                 )
             model["classes"] = classes
@@ -140,7 +141,12 @@ class AnnotationSink:
     """
 
     def __init__(
-        self, writer: AnnotationWriter, view: ResampledSlide, pixel_um2: float | None, min_area_um2: float, totals: Totals
+        self,
+        writer: AnnotationWriter,
+        view: ResampledSlide,
+        pixel_um2: float | None,
+        min_area_um2: float,
+        totals: Totals,
     ) -> None:
         self._writer, self._pixel_um2, self._totals = writer, pixel_um2, totals
         self._factors = view.slide.width / view.width, view.slide.height / view.height
@@ -193,7 +199,9 @@ def draw_overlay(
     height, width = image.shape[:2]
     picture = class_picture(classes, colors).astype(float)
     shown = np.where((classes > 0)[..., None], (1 - OVERLAY_OPACITY) * image + OVERLAY_OPACITY * picture, image)
-    figure = Figure(figsize=(max(width, 400) / OVERLAY_DPI, height / OVERLAY_DPI + 0.8), dpi=OVERLAY_DPI)
+    figure = Figure(
+        figsize=(OVERLAY_INCHES, OVERLAY_INCHES * height / width + 0.8), dpi=max(width, 500) / OVERLAY_INCHES
+    )
     axes = figure.subplots()
     show(axes, shown.astype(np.uint8), title)
     for index in range(1, len(names)):
@@ -291,7 +299,12 @@ def predict(
     step = max(1, -(-max(view.width, view.height) // OVERLAY_SIDE))
     thumbnail = []
     with ExitStack() as stack:
-        tiffs = [(stack.enter_context(PyramidWriter(outputs["classes"], view.width, view.height, view_mpp, colors)), "classes")]
+        tiffs = [
+            (
+                stack.enter_context(PyramidWriter(outputs["classes"], view.width, view.height, view_mpp, colors)),
+                "classes",
+            )
+        ]
         if "probability" in outputs:
             writer = PyramidWriter(outputs["probability"], view.width, view.height, view_mpp, planes=len(names))
             tiffs.append((stack.enter_context(writer), "probabilities"))
@@ -308,7 +321,7 @@ def predict(
     height, width = small.shape
     picture = ResampledSlide(slide, slide.width / width).read(0, 0, width, height)
     figure = draw_overlay(picture, small, names, colors, name, view_mpp * view.width / width if view_mpp else None)
-    figure.savefig(outputs["overlay"], dpi=OVERLAY_DPI)
+    figure.savefig(outputs["overlay"], dpi="figure")
     return {
         "slide": name,
         "file": str(slide.path),
@@ -346,7 +359,7 @@ if __name__ == "__main__":
     slide = open_slide(snakemake.input.slide)
     with ExitStack() as stack:
         # The last to be entered is the first to be renamed: the summary appears when all the rest is there.
-        keys = ["summary", *(key for key in snakemake.output.keys() if key != "summary")]
+        keys = ["summary", *(key for key, _ in snakemake.output.items() if key != "summary")]
         outputs = {key: stack.enter_context(atomic_path(snakemake.output[key])) for key in keys}
         name, colors = snakemake.wildcards.slide, colors_of(class_names(models[0]), params.classes)
         summary = predict(slide, params.mpp, models, predictor, settings, colors, outputs, name)

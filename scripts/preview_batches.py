@@ -23,7 +23,12 @@ SHOWN_TILES = 6
 
 
 def draw_preview(
-    images: np.ndarray, changed: np.ndarray, masks: np.ndarray, edges: np.ndarray, names: list[str], colors: list[str],
+    images: np.ndarray,
+    changed: np.ndarray,
+    masks: np.ndarray,
+    edges: np.ndarray,
+    names: list[str],
+    colors: list[str],
     edge_weight: float,
 ) -> Figure:
     """Draw tiles row by row.

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
-from pathseg.colors import colors_of
 from pathseg.checkpoint import build_network, load_checkpoint
+from pathseg.colors import colors_of
 from pathseg.database import TileDatabase
 from pathseg.devices import choose_device, compute_type
 from pathseg.figures import class_legend, class_picture, save_figure, show
@@ -44,7 +43,10 @@ def raw_output(probabilities: np.ndarray) -> np.ndarray:
 
 
 def draw_rows(
-    rows: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]], names: list[str], colors: list[str], width: float
+    rows: list[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
+    names: list[str],
+    colors: list[str],
+    width: float,
 ) -> Figure:
     """Draw rows of raw output, argmax, ground truth and original.
 
@@ -61,7 +63,9 @@ def draw_rows(
     figure = Figure(figsize=(width, len(rows) * (width / 4 * height / side + 0.3) + 0.7))
     for row, axes in zip(rows, figure.subplots(len(rows), 4, squeeze=False), strict=True):
         title, probabilities, predicted, truth, image = row
-        show(axes[0], raw_output(probabilities), f"{title}\nraw output (1 - {names[0]})", cmap="magma", vmin=0, vmax=255)
+        show(
+            axes[0], raw_output(probabilities), f"{title}\nraw output (1 - {names[0]})", cmap="magma", vmin=0, vmax=255
+        )
         show(axes[1], class_picture(predicted, colors), "argmax")
         show(axes[2], class_picture(truth, colors), "ground truth")
         show(axes[3], image, "original")

@@ -23,9 +23,7 @@ from pathseg.slides import read_labels
 from pathseg.splitting import part_shares, split_patients
 
 
-def count_pixels(
-    masks: list[str], classes: list[dict[str, Any]], ignore_value: int | None, threads: int
-) -> np.ndarray:
+def count_pixels(masks: list[str], classes: list[dict[str, Any]], ignore_value: int | None, threads: int) -> np.ndarray:
     """Count the pixels of each class in each mask: int64 [images, C]."""
 
     def count(path: str) -> np.ndarray:
@@ -55,6 +53,7 @@ def draw_split(split: pd.DataFrame, parts: list[str], classes: list[dict[str, An
     for row, part in enumerate(parts):
         left.text(images[part], row, f" {images[part]} images of {patients[part]} patients", va="center")
     left.set(xlabel="images", title="No patient is in two parts", xlim=(0, images.max() * 1.75))
+    left.grid(visible=False)
     left.invert_yaxis()
     columns = [f"pixels_{class_['name']}" for class_ in classes]
     pixels = by_part[columns].sum().reindex(parts)
@@ -73,7 +72,9 @@ if __name__ == "__main__":
     params = snakemake.params
     samples = pd.DataFrame(list(params.samples))
     pixels = count_pixels(list(samples["mask"]), params.classes, params.ignore_value, snakemake.threads)
-    shares = part_shares(params.val, params.test, params.folds)
+    # A test part that only the table names takes the share that it has there.
+    test = params.test or float((samples["part"] == "test").mean())
+    shares = part_shares(params.val, test, params.folds)
     samples["part"] = split_patients(samples, pixels, shares, params.seed)
     for number, class_ in enumerate(params.classes):
         samples[f"pixels_{class_['name']}"] = pixels[:, number]

@@ -106,4 +106,6 @@ if __name__ == "__main__":
         },
     )
     shutil.rmtree(state_folder)
-    log.info("best epoch %d: mean Dice %.3f on the validation tiles; %s", best["epoch"], best["score"], peak_memory(device))
+    log.info(
+        "best epoch %d: mean Dice %.3f on the validation tiles; %s", best["epoch"], best["score"], peak_memory(device)
+    )

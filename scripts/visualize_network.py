@@ -37,7 +37,9 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     layers = dict(network.named_modules())
     if not name or name not in layers:
         convolutions = [key for key, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-        raise ConfigError(f"network_pictures.layer: {name!r} is no layer of this network; convolutions are {', '.join(convolutions)}")
+        raise ConfigError(
+            f"network_pictures.layer: {name!r} is no layer of this network; convolutions are {', '.join(convolutions)}"
+        )
     return layers[name]
 
 
@@ -50,7 +52,9 @@ def layer_kernels(layer: nn.Module, name: str) -> np.ndarray:
         If the layer is not a convolution.
     """
     if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        raise ConfigError(f"network_pictures.layer: {name} is a {type(layer).__name__}, which has no kernels; choose a convolution")
+        raise ConfigError(
+            f"network_pictures.layer: {name} is a {type(layer).__name__}, which has no kernels; choose a convolution"
+        )
     weight = layer.weight.detach().float().numpy()
     return weight.reshape(-1, *weight.shape[2:])
 
@@ -97,7 +101,9 @@ if __name__ == "__main__":
     layer = find_layer(network, params.layer)
     with TileDatabase(snakemake.input.database) as database:
         if params.tile >= len(database):
-            raise ConfigError(f"network_pictures.tile: there is no tile {params.tile}; the validation database has {len(database)}")
+            raise ConfigError(
+                f"network_pictures.tile: there is no tile {params.tile}; the validation database has {len(database)}"
+            )
         images, _ = database.read(np.array([params.tile]))
         name = database.samples[params.tile]
     save_figure(draw_grid(layer_kernels(layer, params.layer), f"Kernels of {params.layer}", "RdBu_r"), output.kernels)

@@ -14,8 +14,9 @@ from torch import Tensor
 from pathseg.labels import IGNORE
 from pathseg.stains import HED_FROM_OD, OD_FROM_HED
 
-# Nodes on each side of the coarse grid of random shifts from which the elastic deformation is interpolated.
-ELASTIC_NODES = 6
+# Distance in pixels of the nodes of the coarse grid of random shifts, from which the elastic deformation is
+# interpolated: wider than a nucleus, which keeps its shape.
+ELASTIC_SPACING = 64
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def random_positions(
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     positions = torch.einsum("nij,hwj->nhwi", matrix, torch.stack([x, y], dim=-1)) + centre[:, None, None, :]
     if settings.elastic:
-        nodes = settings.elastic * torch.randn(count, 2, ELASTIC_NODES, ELASTIC_NODES, generator=generator)
+        n_nodes = max(2, round(side / ELASTIC_SPACING) + 1)
+        nodes = settings.elastic * torch.randn(count, 2, n_nodes, n_nodes, generator=generator)
         shifts = F.interpolate(nodes, size=(side, side), mode="bicubic", align_corners=True)
         positions = positions + shifts.permute(0, 2, 3, 1)
     return positions

@@ -57,9 +57,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path}: is refused: it is damaged, or holds more than weights, and loading that could run code. "
             "Use a model that pathseg or its tutorial wrote"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # a damaged file can make the reader stumble in any way
         raise CheckpointError(f"{path}: is damaged or not a model file ({error})") from error
-    missing = [key for key in ("model_dict", *ARCHITECTURE_KEYS) if not isinstance(checkpoint, dict) or key not in checkpoint]
+    missing = [
+        key for key in ("model_dict", *ARCHITECTURE_KEYS) if not isinstance(checkpoint, dict) or key not in checkpoint
+    ]
     if missing:
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}; a model file has the network's weights and architecture"

@@ -47,8 +47,12 @@ class DatabaseWriter:
         filters = tables.Filters(fletcher32=True, **compression)
         self._file = tables.open_file(str(path), "w", title="pathseg tiles")
         side, create = tile_size, self._file.create_earray
-        self._images = create("/", "img", tables.UInt8Atom(), (0, side, side, 3), filters=filters, chunkshape=(1, side, side, 3))
-        self._masks = create("/", "mask", tables.UInt8Atom(), (0, side, side), filters=filters, chunkshape=(1, side, side))
+        self._images = create(
+            "/", "img", tables.UInt8Atom(), (0, side, side, 3), filters=filters, chunkshape=(1, side, side, 3)
+        )
+        self._masks = create(
+            "/", "mask", tables.UInt8Atom(), (0, side, side), filters=filters, chunkshape=(1, side, side)
+        )
         self._names = create("/", "filename", tables.StringAtom(255), (0,))
         self._tiles = self._file.create_table("/", "tiles", TILE_COLUMNS)
         self._sources = self._file.create_table("/", "sources", SOURCE_COLUMNS)
@@ -56,7 +60,14 @@ class DatabaseWriter:
         self._file.root._v_attrs.pathseg = json.dumps(attributes, ensure_ascii=False)
 
     def append(
-        self, source: dict[str, str], patient: str, images: np.ndarray, masks: np.ndarray, corners: np.ndarray, downsample: float, pixels: np.ndarray
+        self,
+        source: dict[str, str],
+        patient: str,
+        images: np.ndarray,
+        masks: np.ndarray,
+        corners: np.ndarray,
+        downsample: float,
+        pixels: np.ndarray,
     ) -> None:
         """Add the tiles of an image.
 
@@ -93,7 +104,9 @@ class DatabaseWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._file.isopen:
             self._file.close()
 
@@ -129,11 +142,15 @@ class TileDatabase:
             tiles = root.tiles.read()
             self.class_pixels = root.numpixels[1]
             shapes = {len(root.img), len(root.mask), len(root.filename), len(tiles)}
-            self.source_digests = sorted((row["image_sha256"] + row["mask_sha256"]).decode() for row in root.sources.read())
+            self.source_digests = sorted(
+                (row["image_sha256"] + row["mask_sha256"]).decode() for row in root.sources.read()
+            )
         self.samples = [name.decode() for name in tiles["sample"]]
         self.patients = [name.decode() for name in tiles["patient"]]
         self.corners = np.column_stack([tiles["x"], tiles["y"]])
         self.downsamples = tiles["downsample"]
+        if len(shapes) > 1 or not len(self):
+            self.close()
         if len(shapes) > 1:
             raise DatabaseError(f"{self.path}: its arrays differ in length; delete it and run again")
         if not len(self):
@@ -145,7 +162,9 @@ class TileDatabase:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _flush(temporary)
         if temporary.is_dir():
             _remove(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _flush(path.parent)
     finally:
         _remove(temporary)

@@ -29,7 +29,9 @@ class AnnotationWriter:
     """
 
     def __init__(self, path: Path, names: list[str], colors: list[str], key: str) -> None:
-        self._file = gzip.GzipFile(path, "wb", compresslevel=4, mtime=0)
+        # Neither name nor time in the header, so that the same annotations give the same bytes.
+        self._raw = open(path, "wb")  # noqa: SIM115
+        self._file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=self._raw, mtime=0)
         self._names, self._colors, self._key = names, [rgb_of(color) for color in colors], key
         self.count = 0
         self._write('{"type": "FeatureCollection", "features": [')
@@ -66,7 +68,10 @@ class AnnotationWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._write("\n]}\n")
         self._file.close()
+        self._raw.close()

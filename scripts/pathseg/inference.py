@@ -136,9 +136,7 @@ class Predictor:
         return image[..., start : start + rows, start : start + columns]
 
 
-def predict_bands(
-    view: View, predictor: Predictor, tile: tuple[int, int], tissue: np.ndarray | None
-) -> Iterator[Band]:
+def predict_bands(view: View, predictor: Predictor, tile: tuple[int, int], tissue: np.ndarray | None) -> Iterator[Band]:
     """Predict a slide in bands from top to bottom.
 
     Parameters
@@ -187,7 +185,13 @@ def _read_ahead(
 
 
 def _predict_band(
-    predictor: Predictor, pixels: Iterator[np.ndarray], row: list[_Tile], covers: "Coverage", y: int, height: int, width: int
+    predictor: Predictor,
+    pixels: Iterator[np.ndarray],
+    row: list[_Tile],
+    covers: "Coverage",
+    y: int,
+    height: int,
+    width: int,
 ) -> Band:
     classes = np.zeros((height, width), np.uint8)
     probabilities = np.zeros((predictor.n_classes, height, width), np.uint8)

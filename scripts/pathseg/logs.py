@@ -37,7 +37,9 @@ def start_log(path: str | Path) -> logging.Logger:
     to_file = logging.FileHandler(path, mode="w", encoding="utf-8")
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.addFilter(_is_for_terminal)
-    logging.basicConfig(level=logging.INFO, format=FORMAT, datefmt="%H:%M:%S", handlers=[to_file, to_terminal], force=True)
+    logging.basicConfig(
+        level=logging.INFO, format=FORMAT, datefmt="%H:%M:%S", handlers=[to_file, to_terminal], force=True
+    )
     logging.captureWarnings(True)
     logger = logging.getLogger("pathseg")
 

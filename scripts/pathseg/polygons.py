@@ -149,10 +149,9 @@ def trace_rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     ring : numpy.ndarray
         int [n, 2], corners (x, y) of one of its rings; clockwise on the screen if it is an outer one.
     """
-    height, width = labels.shape
     padded = np.pad(labels, 1)
     inside = padded[1:-1, 1:-1]
-    across = width + 1
+    across = labels.shape[1] + 1
     starts, directions, owners = [], [], []
     # The neighbour beyond the edge, the edge's start relative to the pixel's corner, for each direction.
     neighbours = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])

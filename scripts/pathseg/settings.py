@@ -161,7 +161,7 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
         errors.append(f"experiments.{name}: training.class_weights is {weights!r}; use balanced, none or a list")
     if isinstance(weights, list) and len(weights) != len(settings["classes"]):
         errors.append(
-            f"experiments.{name}: training.class_weights has {len(weights)} numbers for {len(settings['classes'])} classes"
+            f"experiments.{name}: training.class_weights has {len(weights)} numbers for "
+            f"{len(settings['classes'])} classes"
         )
     return errors
-

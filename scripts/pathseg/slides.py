@@ -108,7 +108,9 @@ def open_slide(path: str | Path) -> Slide:
     except openslide.OpenSlideError as error:
         raise ImageError(f"{path}: OpenSlide cannot read it ({error}); the file is damaged or incomplete") from error
     except (tifffile.TiffFileError, OSError, ValueError, IndexError) as error:
-        raise ImageError(f"{path}: cannot be read as an image ({error}); the file is damaged or not an image") from error
+        raise ImageError(
+            f"{path}: cannot be read as an image ({error}); the file is damaged or not an image"
+        ) from error
 
 
 def choose_mpp(slide: Slide, given: float | None) -> float:
@@ -153,7 +155,9 @@ def _open_with_openslide(path: Path) -> Slide:
             raise ImageError(f"{path}: reading at x={corner[0]}, y={corner[1]} failed ({error})") from error
         return _over_white(rgba)
 
-    return Slide(path, levels, _openslide_mpp(handle, path), read_level, f"OpenSlide ({handle.properties['openslide.vendor']})")
+    return Slide(
+        path, levels, _openslide_mpp(handle, path), read_level, f"OpenSlide ({handle.properties['openslide.vendor']})"
+    )
 
 
 def _openslide_mpp(handle: openslide.OpenSlide, path: Path) -> float | None:
@@ -177,7 +181,9 @@ def _open_with_tifffile(path: Path) -> Slide:
     with tifffile.TiffFile(path) as tiff:
         series = tiff.series[0]
         if len(tiff.series) > 1 and len({s.shape for s in tiff.series}) == 1:
-            raise ImageError(f"{path}: holds {len(tiff.series)} pictures of one size (animated or a stack); keep one of them")
+            raise ImageError(
+                f"{path}: holds {len(tiff.series)} pictures of one size (animated or a stack); keep one of them"
+            )
         mpp = _ome_mpp(tiff) or _tiff_mpp(tiff.pages.first)
         pages = [level.keyframe for level in series.levels]
         _check_pixels(path, pages[0])
@@ -188,9 +194,13 @@ def _open_with_tifffile(path: Path) -> Slide:
         image = whole[level]
         if image is not None:
             return image[y : y + height, x : x + width]
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.series[0].levels[level].keyframe
-            return _read_tiles(path, page, x, y, width, height)
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                page = tiff.series[0].levels[level].keyframe
+                return _read_tiles(path, page, x, y, width, height)
+        # What decoders raise for damaged data; those of imagecodecs derive from RuntimeError.
+        except (tifffile.TiffFileError, RuntimeError, OSError, ValueError, IndexError, TypeError) as error:
+            raise ImageError(f"{path}: reading at x={x}, y={y} failed ({error}); the file is damaged") from error
 
     return Slide(path, levels, mpp, read_level, "tifffile")
 
@@ -244,9 +254,10 @@ def _read_tiles(path: Path, page: tifffile.TiffPage, x: int, y: int, width: int,
             index = row * per_row + column
             if not page.databytecounts[index]:
                 continue
+            # tifffile may read headers when it is asked for these, so they come before the seek.
+            decode, tables = page.decode, page.jpegtables
             handle.seek(page.dataoffsets[index])
-            tables = page.jpegtables
-            decoded = page.decode(handle.read(page.databytecounts[index]), index, jpegtables=tables)[0]
+            decoded = decode(handle.read(page.databytecounts[index]), index, jpegtables=tables)[0]
             tile = _rgb(decoded[0], page)
             top, left = row * tile_height, column * tile_width
             y0, y1 = max(y, top), min(y + height, top + tile.shape[0])
@@ -302,7 +313,9 @@ def _decode(path: Path) -> np.ndarray:
         count = cv2.imcount(str(path))
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise ImageError(f"{path}: OpenCV refuses it ({error.err or error}); the image is damaged or too large") from error
+        raise ImageError(
+            f"{path}: OpenCV refuses it ({error.err or error}); the image is damaged or too large"
+        ) from error
     if pixels is None:
         raise ImageError(f"{path}: is not an image that OpenSlide, tifffile or OpenCV can read, or it is damaged")
     if count > 1:

@@ -6,7 +6,7 @@ import pandas as pd
 from pathseg.errors import SplitError
 
 # Random divisions to choose from: enough for few patients, where the choice matters, and affordable for thousands.
-PLACEMENTS = 60_000
+PLACEMENTS = 20_000
 FEWEST_TRIALS = 40
 
 
@@ -102,5 +102,7 @@ def _best_division(
         if cost < best[0]:
             best = (cost, numbers)
     if not np.isfinite(best[0]):
-        raise SplitError(f"no division of {len(weight)} patients into {len(parts)} parts was found; ask for fewer parts")
+        raise SplitError(
+            f"no division of {len(weight)} patients into {len(parts)} parts was found; ask for fewer parts"
+        )
     return [parts[number] for number in best[1]]

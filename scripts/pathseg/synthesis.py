@@ -15,7 +15,6 @@ from pathseg.stains import OD_FROM_HED
 # µm per pixel of everything drawn here; lengths below are in pixels of this size.
 MPP = 0.5
 
-EPITHELIUM_SHARE = 0.42
 ORIENTATIONS = 8
 
 
@@ -33,6 +32,8 @@ class Patient:
         Typical radius of an epithelial nucleus, in pixels.
     nest : float
         Typical size of nests, in pixels.
+    epithelium : float
+        Share of the tissue that is epithelium.
     inflammation : float
         Share of the stroma that is crowded with lymphocytes.
     """
@@ -41,6 +42,7 @@ class Patient:
     strengths: tuple[float, float]
     nucleus: float
     nest: float
+    epithelium: float
     inflammation: float
 
 
@@ -53,6 +55,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         strengths=(float(rng.uniform(0.7, 1.3)), float(rng.uniform(0.65, 1.35))),
         nucleus=float(rng.uniform(7.0, 9.0)),
         nest=float(rng.uniform(34, 52)),
+        epithelium=float(rng.uniform(0.3, 0.55)),
         inflammation=float(rng.uniform(0.08, 0.3)),
     )
 
@@ -118,7 +121,7 @@ def _smooth_noise(height: int, width: int, scale: float, rng: np.random.Generato
 
 def _nests(patient: Patient, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     relief = _smooth_noise(height, width, patient.nest * 1.6, rng) + 0.35 * _smooth_noise(height, width, 22, rng)
-    nests = (relief > np.quantile(relief, 1 - EPITHELIUM_SHARE)).astype(np.uint8)
+    nests = (relief > np.quantile(relief, 1 - patient.epithelium)).astype(np.uint8)
     return cv2.morphologyEx(nests, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))) > 0
 
 
@@ -192,7 +195,9 @@ def _draw_nuclei(
         cv2.ellipse(canvas, *ellipse, value, -1, cv2.LINE_AA, shift)
         cv2.ellipse(canvas, *ellipse, min(value + 40, 255), 1, cv2.LINE_AA, shift)
         if radius > 6 and dark < 0.95:
-            cv2.circle(canvas, (centre[0] + sub, centre[1] - sub), int(1.3 * sub), min(value + 60, 255), -1, cv2.LINE_AA, shift)
+            cv2.circle(
+                canvas, (centre[0] + sub, centre[1] - sub), int(1.3 * sub), min(value + 60, 255), -1, cv2.LINE_AA, shift
+            )
     chromatin = 1 + 0.16 * _smooth_noise(*shape, 3.5, rng)
     return cv2.GaussianBlur(canvas.astype(np.float32) / 200, (0, 0), 0.8) * chromatin
 
@@ -216,9 +221,7 @@ def _epithelial_nuclei(patient: Patient, nests: np.ndarray, rng: np.random.Gener
     )
 
 
-def _stromal_nuclei(
-    patient: Patient, nests: np.ndarray, direction: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _stromal_nuclei(patient: Patient, nests: np.ndarray, direction: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Spindle nuclei along the fibres, and clusters of small round dark lymphocytes."""
     stroma = cv2.erode((~nests).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     spindles = _scatter(stroma, 30, rng)

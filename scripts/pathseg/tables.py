@@ -93,7 +93,7 @@ def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | N
                 "because outputs are named after the slide"
             )
         if any(character in row["slide"] for character in '{}<>:"|?*\\') or row["slide"].startswith(("-", ".")):
-            errors.append(f"{row['path']}: rename the slide, its name starts with - or . or has one of {{}}<>:\"|?*\\")
+            errors.append(f'{row["path"]}: rename the slide, its name starts with - or . or has one of {{}}<>:"|?*\\')
     _raise(errors)
     return rows
 

@@ -10,7 +10,7 @@ from pathseg.slides import Slide
 
 # Saturation (0..1) that counts as stained. Otsu's threshold lies between glass and the typical tissue, and may lie
 # above a pale fragment; the upper limit makes the mask err towards tissue, the lower one keeps out noise of the glass.
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.02, 0.06
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.02, 0.045
 
 # Side in pixels of the picture in which tissue is looked for, and the margin that is added around it.
 MASK_SIDE = 2048

@@ -343,8 +343,8 @@ class Trainer:
             return
         names = "; ".join(self.training.name(int(index)) for index in pending[1])
         raise TrainingError(
-            f"the loss is not a number in epoch {self.epoch + 1}, step {self.step + 1}; lower training.learning_rate, or look "
-            f"at the tiles of that step: {names}"
+            f"the loss is not a number in epoch {self.epoch + 1}, step {self.step + 1}; lower training.learning_rate, "
+            f"or look at the tiles of that step: {names}"
         )
 
     @torch.no_grad()
@@ -403,7 +403,7 @@ class Trainer:
             for name, value in class_rates(tally.matrix(), self.classes).items():
                 board.add_scalar(f"{phase}/{name}", value, epoch)
         if epoch % max(1, self.settings.epochs // SHOWN_TIMES) == 0 or epoch + 1 == self.settings.epochs:
-            board.add_image("val/image, truth, prediction", self._sheet(), epoch, dataformats="HWC")
+            board.add_image("val/image_truth_prediction", self._sheet(), epoch, dataformats="HWC")
 
     @torch.no_grad()
     def _sheet(self) -> np.ndarray:
@@ -488,8 +488,8 @@ class Trainer:
             yield
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise TrainingError(
-                f"the memory of {self.device} is used up at batch size {self.settings.batch_size}; lower training.batch_size, "
-                "training.augmentation.crop, or unet.wf"
+                f"the memory of {self.device} is used up at batch size {self.settings.batch_size}; lower "
+                "training.batch_size, training.augmentation.crop, or unet.wf"
             ) from error
 
 

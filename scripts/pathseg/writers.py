@@ -62,15 +62,18 @@ class PyramidWriter:
         """Add the next rows: uint8 [h, W], or [planes, h, W]."""
         while not self._finished.done():
             try:
-                return self._queue.put(strip, timeout=1)
+                self._queue.put(strip, timeout=1)
             except queue.Full:
                 continue
+            return
         self._finished.result()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Wait until all is written; raise what went wrong in the background."""
         while not self._finished.done():
             try:

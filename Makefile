@@ -1,0 +1,51 @@
+# make run   the demo: cohort, training, scores, slide predictions and results/report.html
+# make test  all tests
+# make help  every target
+
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+CORES ?= 2
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run report test check format clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed  ## Run the workflow on the demo cohort and write results/report.html
+	snakemake --cores $(CORES)
+	@$(MAKE) --no-print-directory results/report.html
+
+# Newer than all that the workflow makes, or it is made again.
+results/report.html: results/slides/default/summary.tsv results/validation/default/holdout/metrics.tsv
+	snakemake --cores $(CORES) --report $@
+	@echo "Open results/report.html; slide predictions are in results/slides."
+
+test: $(VENV)/installed-dev  ## Run all tests
+	pytest
+
+check: $(VENV)/installed-dev  ## Check style and rules
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+format: $(VENV)/installed-dev  ## Lay out code
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules
+
+clean:  ## Remove the environment and all results
+	rm -rf $(VENV) .snakemake results
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit("pathseg needs Python 3.11 or newer; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,94 @@
+"""All that the workflow must know of a project before it starts: configuration, samples and slides."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pathseg.errors import ConfigError, TableError
+from pathseg.settings import Settings, load_schema, load_settings
+from pathseg.tables import Row, missing_files, read_samples, read_slides
+
+MOST_MESSAGES = 20
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checked project.
+
+    Attributes
+    ----------
+    settings : dict
+        The complete configuration.
+    samples, slides : list of dict
+        Rows of the sample and slide tables.
+    models : list of str
+        Given models; then nothing is trained.
+    folds : list of str
+        `holdout`, or `fold1` ... `foldK`.
+    parts : list of str
+        Parts that patients are divided into.
+    experiments : list of str
+        Names of the experiments; given models are one of their own, named after the first file.
+    """
+
+    settings: Settings
+    samples: list[Row]
+    slides: list[Row]
+    models: list[str]
+    folds: list[str]
+    parts: list[str]
+    experiments: list[str]
+
+
+def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Project:
+    """Read and check a project.
+
+    Parameters
+    ----------
+    config
+        What Snakemake has read.
+    schemas
+        Folder of the JSON schemas.
+    made_under
+        Folder whose files the workflow makes itself, so that they need not be there.
+
+    Raises
+    ------
+    PathsegError
+        If the configuration or a table is wrong, a file is missing, or there is nothing to do.
+    """
+    settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))
+    models = [settings["model"]] if isinstance(settings["model"], str) else settings["model"] or []
+    samples, slides = [], []
+    # A given model only predicts: the training data need not be there.
+    if settings["samples"] and not models:
+        samples = read_samples(settings["samples"], load_schema(schemas / "samples.schema.yaml"))
+    if settings["slides"]:
+        slides = read_slides(settings["slides"], load_schema(schemas / "slides.schema.yaml"), settings["slide_folder"])
+    if not samples and not models:
+        raise ConfigError("nothing to do: give `samples` to train with, or a trained `model` to predict with")
+    if models and not slides:
+        raise ConfigError("nothing to do: give the `slides` that the model is to predict")
+    missing = [f"model {model} does not exist" for model in models if not Path(model).is_file()]
+    missing += missing_files(samples, ["image", "mask"], made_under)
+    missing += missing_files(slides, ["path"], made_under)
+    if missing:
+        more = [f"... and {len(missing) - MOST_MESSAGES} more"] if len(missing) > MOST_MESSAGES else []
+        raise TableError("files are missing:\n  " + "\n  ".join([*missing[:MOST_MESSAGES], *more]))
+    folds, parts = folds_and_parts(settings, samples)
+    experiments = [given_name(models[0])] if models else list(settings["experiments"])
+    return Project(settings, samples, slides, models, folds, parts, experiments)
+
+
+def folds_and_parts(settings: Settings, samples: list[Row]) -> tuple[list[str], list[str]]:
+    """Return the folds and the parts of a split; there is a test part also if the table fixes one."""
+    split = settings["split"]
+    folds = [f"fold{k}" for k in range(1, (split["folds"] or 0) + 1)]
+    held_out = ["test"] if split["test"] or any(row["part"] == "test" for row in samples) else []
+    return folds or ["holdout"], [*(folds or ["train", "val"]), *held_out]
+
+
+def given_name(model: str) -> str:
+    """Return the name of the experiment that a given model file is."""
+    return "model-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(model).stem)

@@ -1,0 +1,58 @@
+"""What several tests share: small pictures of tissue, networks, and folders of real data."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pathseg.synthesis import draw_field, draw_patient
+from pathseg.unet import UNet
+
+ROOT = Path(__file__).parents[1]
+CLASSES = [
+    {"name": "stroma", "mask_value": 0, "color": "#999999"},
+    {"name": "epithelium", "mask_value": 255, "color": "#0072B2"},
+]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(scope="session")
+def tissue_field():
+    """An image uint8 [192, 256, 3] of synthetic tissue, and where it is epithelium, bool [192, 256]."""
+    rng = np.random.default_rng(3)
+    return draw_field(draw_patient(rng), 192, 256, rng)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real slides and images; tests that need it are skipped where the environment does not name one."""
+    folder = os.environ.get("PATHSEG_TEST_DATA")
+    if not folder:
+        pytest.skip("PATHSEG_TEST_DATA does not name a folder of real data")
+    return Path(folder)
+
+
+def small_unet(seed=0, **architecture):
+    """Return a network with random weights, whose batch norm has statistics of its own, in evaluation mode."""
+    torch.manual_seed(seed)
+    network = UNet(**{"depth": 3, "wf": 2, **architecture})
+    for name, values in network.named_buffers():
+        if name.endswith("running_mean"):
+            values.uniform_(-0.2, 0.2)
+        elif name.endswith("running_var"):
+            values.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def write_image(path, rgb):
+    """Write uint8 [H, W, 3] RGB, or [H, W] labels, as PNG or JPEG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), rgb[..., ::-1] if rgb.ndim == 3 else rgb)
+    return path
