@@ -82,6 +82,8 @@ class Tiles:
         if sum(database.n_bytes for database in databases) <= MEMORY_BYTES:
             parts = [database.read(np.arange(len(database))) for database in databases]
             self._held = np.concatenate([images for images, _ in parts]), np.concatenate([masks for _, masks in parts])
+            for database in databases:
+                database.close()
 
     def __len__(self) -> int:
         return int(self._ends[-1])

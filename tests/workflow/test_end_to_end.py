@@ -1,0 +1,176 @@
+"""The whole workflow on a small project, and what it must leave behind."""
+
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tables
+import tifffile
+import torch
+import yaml
+from conftest import small_unet
+from shapely.geometry import shape
+from workflow_conftest import copy_workflow, write_project
+
+
+def test_everything_is_there(finished):
+    results = finished.folder / "results"
+    made = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    model, scores, slide = "models/default/holdout", "validation/default/holdout", "slides/default/slide 0"
+    for name in [
+        "cohort/split.tsv",
+        "cohort/split.png",
+        "databases/train.h5",
+        "databases/val.h5",
+        *(f"{model}/{file}" for file in ("best.pt", "history.tsv", "preview.png", "curves.png", "kernels.png")),
+        *(f"{scores}/{file}" for file in ("panels.png", "metrics.tsv", "metrics_per_patient.tsv", "confusion.png")),
+        *(f"{slide}/{file}" for file in ("classes.tif", "annotations.geojson.gz", "overlay.jpg", "summary.json")),
+        "slides/default/summary.tsv",
+    ]:
+        assert name in made, name
+    assert any(name.startswith(f"{model}/tensorboard/events") for name in made)
+    assert not [name for name in made if ".part." in name or ".state" in name]
+
+
+def test_no_patient_is_in_two_parts(finished):
+    patients = {}
+    for part in ("train", "val"):
+        with tables.open_file(finished.folder / f"results/databases/{part}.h5") as file:
+            patients[part] = {name.decode() for name in file.root.tiles.col("patient")}
+    patients["test"] = {row["patient"] for row in finished.rows_of_part("test")}
+    assert sum(map(len, patients.values())) == len(set.union(*patients.values())) == 5
+
+
+def test_every_job_has_a_log_and_a_benchmark(finished):
+    jobs = ["split_patients", "build_database/val", "train_unet/default.holdout", "predict_slide/default/slide 1"]
+    for job in jobs:
+        assert (finished.folder / f"results/logs/{job}.log").is_file()
+        assert "max_rss" in (finished.folder / f"results/benchmarks/{job}.tsv").read_text()
+
+
+def test_scores_are_of_patients_that_training_has_not_seen(finished):
+    per_patient = pd.read_csv(finished.folder / "results/validation/default/holdout/metrics_per_patient.tsv", sep="\t")
+    unseen = {row["patient"] for part in ("val", "test") for row in finished.rows_of_part(part)}
+    assert set(per_patient["patient"]) == unseen
+    overall = pd.read_csv(finished.folder / "results/validation/default/holdout/metrics.tsv", sep="\t")
+    assert set(overall["part"]) == {"val", "test"}
+    assert set(overall["over"]) == {"pooled", "mean over patients"}
+
+
+def test_slide_outputs_agree_with_each_other(finished):
+    folder = finished.folder / "results/slides/default/slide 0"
+    summary = json.loads((folder / "summary.json").read_text())
+    classes = tifffile.imread(folder / "classes.tif")
+    assert classes.shape == (200, 250)
+    epithelium = summary["classes"][1]
+    assert epithelium["pixels"] == (classes == 1).sum()
+    assert epithelium["area_mm2"] == pytest.approx((classes == 1).sum() / 1e6)
+    features = json.loads(gzip.decompress((folder / "annotations.geojson.gz").read_bytes()))["features"]
+    assert len(features) == epithelium["regions"]
+    # The outlines are in pixels of the slide, which are half as large as the model's.
+    assert sum(shape(feature["geometry"]).area for feature in features) == pytest.approx(4 * (classes == 1).sum())
+    assert sum(f["properties"]["measurements"]["Area µm²"] for f in features) == pytest.approx((classes == 1).sum())
+    table = pd.read_csv(folder.parent / "summary.tsv", sep="\t")
+    assert set(table["slide"]) == {"slide 0", "slide 1"}
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.snakemake()
+
+
+def test_the_report_is_written(project):
+    project.snakemake("--report", "results/report.html")
+    text = (project.folder / "results/report.html").read_text()
+    for words in ("1. Cohort", "4. Scores", "6. Slides", "No patient is in two parts"):
+        assert words in text
+
+
+def test_the_model_file_says_what_it_is(finished):
+    checkpoint = torch.load(finished.folder / "results/models/default/holdout/best.pt", weights_only=True)
+    tutorial = "epoch model_dict optim_dict best_loss_on_test n_classes in_channels padding depth wf up_mode batch_norm"
+    assert set(tutorial.split()) <= set(checkpoint)
+    assert (checkpoint["mpp"], checkpoint["tile_size"]) == (1.0, 64)
+    assert checkpoint["classes"][1] == {"name": "epithelium", "mask_value": 255}
+
+
+def test_a_given_model_predicts_without_training_data(finished, tmp_path):
+    """As the README says: snakemake predict --config model=FILE slides='scans/*.tif'."""
+    workflow = copy_workflow(tmp_path)
+    (tmp_path / "config" / "config.yaml").write_text((finished.folder / "config" / "config.yaml").read_text())
+    (tmp_path / "scans").mkdir()
+    for number in (0, 1):
+        (tmp_path / f"scans/{number}.tif").write_bytes((finished.folder / f"data/slide {number}.tif").read_bytes())
+    (tmp_path / "my.pt").write_bytes((finished.folder / "results/models/default/holdout/best.pt").read_bytes())
+    workflow.snakemake("predict", "--config", "model=my.pt", "slides=scans/*.tif")
+    for number in (0, 1):
+        mine = tifffile.imread(tmp_path / f"results/slides/model-my/{number}/classes.tif")
+        theirs = tifffile.imread(finished.folder / f"results/slides/default/slide {number}/classes.tif")
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_tutorials_model_predicts(tmp_path):
+    """Its files say no resolution, so that the slide is taken as it is; probabilities are written on request."""
+    workflow = write_project(copy_workflow(tmp_path))
+    workflow.configure(prediction={"probability": True, "tissue": "none"}, slides=["data/images/0.png"], model="t.pth")
+    network = small_unet(depth=3, wf=2)
+    keys = {
+        "epoch": 3,
+        "model_dict": network.state_dict(),
+        "optim_dict": {},
+        "best_loss_on_test": {"val": np.float32(1)},
+    }
+    torch.save(keys | network.architecture, tmp_path / "t.pth")
+    workflow.snakemake("predict")
+    folder = tmp_path / "results/slides/model-t/0"
+    probability = tifffile.imread(folder / "probability.tif")
+    assert probability.shape == (2, 150, 170)
+    np.testing.assert_array_equal(probability.argmax(0), tifffile.imread(folder / "classes.tif"))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["mpp"] is None
+    assert summary["classes"][1]["area_mm2"] is None
+
+
+def test_cross_validation_and_experiments(tmp_path):
+    """Each tile is stored once; each fold is validated on the part that it was not trained on; folds are averaged."""
+    workflow = write_project(copy_workflow(tmp_path))
+    config = yaml.safe_load((tmp_path / "config/config.yaml").read_text())
+    config["split"] = {"folds": 2}
+    config["training"]["epochs"] = 1
+    config["experiments"] = {"small": {"unet": {"wf": 1}}, "flat": {"unet": {"depth": 2, "up_mode": "upsample"}}}
+    config["slides"] = ["data/slide 0.tif"]
+    (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
+    workflow.snakemake("predict", "results/validation/small/fold1/metrics_per_patient.tsv")
+    assert {path.name for path in (tmp_path / "results/databases").iterdir()} == {"fold1.h5", "fold2.h5"}
+    summary = json.loads((tmp_path / "results/slides/small/slide 0/summary.json").read_text())
+    assert [model["file"] for model in summary["models"]] == [f"results/models/small/fold{k}/best.pt" for k in (1, 2)]
+    assert (tmp_path / "results/slides/flat/slide 0/classes.tif").is_file()
+    scored = pd.read_csv(tmp_path / "results/validation/small/fold1/metrics_per_patient.tsv", sep="\t")
+    assert set(scored["patient"]) == {row["patient"] for row in workflow.rows_of_part("fold1")}
+
+
+def test_real_tissue(real_data, tmp_path):
+    """GlaS images and a real SVS, in small: six patients, one epoch at a coarse resolution."""
+    workflow = copy_workflow(tmp_path)
+    samples = pd.read_csv(real_data / "glas/samples.tsv", sep="\t")
+    samples = samples[samples["patient"].isin(sorted(set(samples["patient"]))[:6])].groupby("patient").head(2).copy()
+    for column in ("image", "mask"):
+        samples[column] = str(real_data / "glas") + "/" + samples[column]
+    samples["mpp"] = 0.62
+    samples.to_csv(tmp_path / "samples.tsv", sep="\t", index=False)
+    config = {
+        "samples": "samples.tsv",
+        "slides": [str(real_data / "slides/CMU-1-Small-Region.svs")],
+        "classes": [{"name": "other", "mask_value": 0}, {"name": "gland", "mask_value": 255}],
+        "tiles": {"size": 128, "stride": 96, "mpp": 2.48},
+        "unet": {"depth": 4, "wf": 2},
+        "training": {"epochs": 2},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    workflow.snakemake("--configfile", "config.yaml")
+    summary = json.loads((tmp_path / "results/slides/default/CMU-1-Small-Region/summary.json").read_text())
+    assert summary["mpp"] == pytest.approx(0.499)
+    assert summary["model_width"] == round(2220 * 0.499 / 2.48)
+    scores = pd.read_csv(tmp_path / "results/validation/default/holdout/metrics.tsv", sep="\t")
+    assert scores["dice"].between(0, 1).all()

@@ -1,0 +1,39 @@
+"""What a user reads when something is wrong: one error that names file, row or key."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epochs": 5}, ["unknown key 'epochs'"]),
+        ({"tiles": {"mpp": 1.0, "resize": 0.5}}, ["tiles: give exactly one of mpp"]),
+        ({"samples": "data/none.tsv"}, ["data/none.tsv", "cannot be read"]),
+        ({"slides": "scans/*.svs"}, ["no file matches 'scans/*.svs'"]),
+    ],
+)
+def test_a_wrong_configuration(project, change, words):
+    project.configure(**change)
+    printed = project.snakemake("--dry-run", check=False)
+    for word in words:
+        assert word in printed
+    assert "Traceback" not in printed
+
+
+def test_a_mask_with_an_unknown_value(project):
+    project.configure(classes=[{"name": "a", "mask_value": 0}, {"name": "b", "mask_value": 7}])
+    printed = project.snakemake("databases", check=False)
+    assert "has pixels of value 255, which no class has" in printed
+    assert "details: results/logs/split_patients.log" in printed
+    assert "Traceback" not in printed
+    assert "Traceback" in (project.folder / "results/logs/split_patients.log").read_text()
+
+
+def test_lint_is_clean(finished):
+    assert "in a good condition" in finished.snakemake("--lint")
+
+
+def test_the_list_of_rules_reads_like_a_table_of_contents(finished):
+    printed = finished.snakemake("--list")
+    for target in ("all", "databases", "train", "validate", "predict", "demo"):
+        assert f"\n{target} (" in printed
