@@ -73,32 +73,32 @@ def draw_rows(
     return figure
 
 
-def chosen_tiles(scores: np.ndarray, per_group: int) -> list[tuple[str, int]]:
-    """Choose the best, median and worst tiles, each once.
+def chosen_tiles(scores: np.ndarray, samples: list[str], per_group: int) -> list[tuple[str, int]]:
+    """Choose the best, median and worst tiles, each once, and of different images as far as there are enough.
 
     Parameters
     ----------
     scores
         Dice of each tile; NaN where it has none.
+    samples
+        Whose image each tile is from.
     per_group
         Tiles of each kind.
 
     Returns
     -------
     list of (str, int)
-        What the tile is, and its index.
+        What the tile is, and its index, from the best to the worst.
     """
     order = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
-    middle = max(0, len(order) // 2 - per_group // 2)
-    groups = {"best": order[:per_group], "median": order[middle : middle + per_group], "worst": order[-per_group:]}
-    seen: set[int] = set()
-    chosen = []
-    for name, tiles in groups.items():
-        for tile in tiles:
-            if int(tile) not in seen:
-                seen.add(int(tile))
-                chosen.append((name, int(tile)))
-    return chosen
+    by_distance = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind="stable")
+    groups: dict[str, list[int]] = {"best": [], "median": [], "worst": []}
+    for kind, candidates in (("best", range(len(order))), ("worst", range(len(order))[::-1]), ("median", by_distance)):
+        taken = set().union(*groups.values())
+        free = [int(rank) for rank in candidates if int(rank) not in taken]
+        firsts = set({samples[order[rank]]: rank for rank in reversed(free)}.values())
+        groups[kind] = sorted(sorted(free, key=lambda rank, firsts=firsts: rank not in firsts)[:per_group])
+    return [(kind, int(order[rank])) for kind, ranks in groups.items() for rank in ranks]
 
 
 def joined_images(database: TileDatabase) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -146,7 +146,7 @@ if __name__ == "__main__":
             images, masks = database.read(np.array([index]))
             scores[index] = mean_dice(confusion_matrix(masks[0], predict(predictor, images[0])[0], len(names)))
         rows = []
-        for kind, index in chosen_tiles(scores, params.per_group):
+        for kind, index in chosen_tiles(scores, database.samples, params.per_group):
             images, masks = database.read(np.array([index]))
             predicted, probabilities = predict(predictor, images[0])
             title = f"{kind}: {database.samples[index]}, Dice {scores[index]:.2f}"

@@ -1,0 +1,136 @@
+"""Functions of the scripts that draw and summarise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CLASSES, small_unet, write_image
+from evaluate import score_table
+from make_demo_cohort import make_field, write_slide
+from plot_training import draw_curves
+from predict_slide import Totals, load_models, summarize, thumbnail_rows
+from split_patients import count_pixels
+from summarize_slides import summary_table
+from visualize_network import find_layer, layer_activations, layer_kernels
+
+from pathseg.errors import CheckpointError, ConfigError, ImageError
+from pathseg.inference import Band
+from pathseg.slides import open_slide
+from pathseg.synthesis import draw_patient
+
+
+class TestEvaluate:
+    def test_pooled_and_mean_over_patients(self):
+        index = pd.MultiIndex.from_tuples([("val", "A"), ("val", "B"), ("test", "C")], names=["part", "patient"])
+        confusions = [np.array([[90, 10], [0, 100]]), np.array([[0, 10], [10, 0]]), np.array([[1, 0], [0, 1]])]
+        overall, per_patient = score_table(pd.Series(confusions, index=index), ["a", "b"])
+        b = overall[overall["class"] == "b"].set_index(["part", "over"])["dice"]
+        assert b["val", "pooled"] == pytest.approx(200 / 230)
+        assert b["val", "mean over patients"] == pytest.approx((200 / 210 + 0) / 2)
+        assert b["test", "pooled"] == 1
+        assert list(per_patient["patient"]) == ["A", "A", "B", "B", "C", "C"]
+        assert list(overall["patients"]) == [2] * 4 + [1] * 4
+
+
+class TestPredict:
+    def test_summary_by_hand(self):
+        classes = np.array([[0, 1], [1, 1]], np.uint8)
+        probabilities = np.array([[[204, 51], [51, 0]], [[51, 204], [204, 255]]], np.uint8)
+        tissue = np.array([[True, True], [True, False]])
+        totals = Totals(np.zeros(2, np.int64), np.zeros(2), np.array([0, 1]))
+        totals.add(Band(0, classes, probabilities, tissue))
+        stroma, gland = summarize(totals, ["stroma", "gland"], 4.0)
+        assert (stroma["pixels"], gland["pixels"]) == (1, 2)
+        assert gland["area_mm2"] == 8e-6
+        assert gland["mean_probability"] == pytest.approx(0.8)
+        assert gland["share_of_tissue"] == pytest.approx(2 / 3, abs=1e-6)
+
+    @pytest.mark.parametrize("step", [1, 2, 3, 7])
+    def test_thumbnails_of_bands_join_to_that_of_the_whole(self, rng, step):
+        whole = rng.integers(0, 3, (50, 31), dtype=np.uint8)
+        empty = np.zeros((0, 0))
+        rows = [thumbnail_rows(Band(y, whole[y : y + 16], empty, empty), step) for y in range(0, 50, 16)]
+        np.testing.assert_array_equal(np.concatenate(rows), whole[::step, ::step])
+
+    def test_models_that_are_averaged_must_agree(self, tmp_path):
+        nowhere = {"mpp": None, "resize": None}
+        for name, extra in [
+            ("a", {"mpp": 1.0, "classes": CLASSES}),
+            ("b", {"mpp": 0.5, "classes": CLASSES}),
+            ("c", {"mpp": 1.0, "classes": CLASSES[::-1]}),
+            ("three", {"n_classes": 3}),
+        ]:
+            network = small_unet()
+            torch.save(network.architecture | {"model_dict": network.state_dict()} | extra, tmp_path / name)
+        path = {name: str(tmp_path / name) for name in ("a", "b", "c", "three")}
+        assert len(load_models([path["a"], path["a"]], CLASSES, nowhere)) == 2
+        with pytest.raises(CheckpointError, match="its mpp 0.5 differ from 1.0"):
+            load_models([path["a"], path["b"]], CLASSES, nowhere)
+        with pytest.raises(CheckpointError, match="its classes"):
+            load_models([path["a"], path["c"]], CLASSES, nowhere)
+        with pytest.raises(CheckpointError, match="3 classes without names"):
+            load_models([path["three"]], CLASSES, nowhere)
+
+    def test_a_table_of_all_slides(self):
+        class_ = {
+            "name": "gland",
+            "pixels": 5,
+            "area_mm2": 0.1,
+            "share_of_tissue": 1,
+            "mean_probability": 1,
+            "regions": 2,
+        }
+        keys = ["slide", "file", "mpp", "mpp_source", "model_mpp", "tissue_share", "tissue_mm2", "seconds"]
+        table = summary_table([dict.fromkeys(keys, n) | {"classes": [class_, class_]} for n in (1, 2)])
+        assert list(table["slide"]) == [1, 1, 2, 2]
+        assert set(table["class"]) == {"gland"}
+
+
+class TestVisualize:
+    def test_kernels_and_activations(self):
+        network = small_unet(depth=2)
+        layer = find_layer(network, "down_path.0.block.0")
+        assert layer_kernels(layer, "x").shape == (4 * 3, 3, 3)
+        image = torch.rand(3, 32, 32)
+        activations = layer_activations(network, layer, image)
+        np.testing.assert_allclose(activations, layer(image[None])[0].detach(), atol=1e-6)
+        assert not layer._forward_hooks
+
+    def test_layers_that_are_not_there(self):
+        network = small_unet(depth=2)
+        with pytest.raises(ConfigError, match=r"'x' is no layer.*down_path\.0\.block\.0"):
+            find_layer(network, "x")
+        with pytest.raises(ConfigError, match="BatchNorm2d, which has no kernels"):
+            layer_kernels(find_layer(network, "down_path.0.block.2"), "down_path.0.block.2")
+
+
+class TestDemo:
+    def test_a_field_and_its_mask(self, tmp_path):
+        patient = draw_patient(np.random.default_rng(0))
+        make_field(patient, str(tmp_path / "i.png"), str(tmp_path / "m.png"), np.random.default_rng(1))
+        slide = open_slide(tmp_path / "i.png")
+        assert (slide.width, slide.height) == (512, 512)
+
+    def test_a_slide_has_a_pyramid_and_its_pixel_size(self, tmp_path, rng):
+        write_slide(tmp_path / "s.tif", rng.integers(0, 255, (1200, 1500, 3), dtype=np.uint8))
+        slide = open_slide(tmp_path / "s.tif")
+        assert len(slide.levels) == 3
+        assert slide.mpp == pytest.approx(0.5)
+
+
+def test_pixels_of_masks_are_counted_in_order(tmp_path, rng):
+    masks = [(rng.random((20, 20)) > share).astype(np.uint8) * 255 for share in (0.2, 0.5, 0.9)]
+    paths = [str(write_image(tmp_path / f"{n}.png", mask)) for n, mask in enumerate(masks)]
+    counts = count_pixels(paths, CLASSES, None, threads=2)
+    np.testing.assert_array_equal(counts[:, 1], [(mask > 0).sum() for mask in masks])
+    write_image(tmp_path / "1.png", np.full((20, 20), 3, np.uint8))
+    with pytest.raises(ImageError, match=r"1\.png"):
+        count_pixels(paths, CLASSES, None, threads=2)
+
+
+def test_the_best_epoch_is_marked():
+    history = pd.DataFrame({"epoch": [1, 2, 3], "val_dice": [0.5, 0.9, 0.8], "train_dice": [0.4, 0.5, 0.6]})
+    for column in ("train_loss", "val_loss", "learning_rate"):
+        history[column] = [3.0, 2.0, 1.0]
+    texts = [text.get_text() for axes in draw_curves(history).axes for text in axes.texts]
+    assert texts == ["best: 0.900\nepoch 2"]
