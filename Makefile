@@ -18,8 +18,8 @@ run: $(VENV)/installed  ## Run the workflow on the demo cohort and write results
 	snakemake --cores $(CORES)
 	@$(MAKE) --no-print-directory results/report.html
 
-# Newer than all that the workflow makes, or it is made again.
-results/report.html: results/slides/default/summary.tsv results/validation/default/holdout/metrics.tsv
+# Made again if something that it shows is newer.
+results/report.html: $(wildcard results/*/*.png results/*/*/*.tsv results/*/*/*/*.png results/*/*/*/*.tsv results/*/*/*/*.jpg)
 	snakemake --cores $(CORES) --report $@
 	@echo "Open results/report.html; slide predictions are in results/slides."
 

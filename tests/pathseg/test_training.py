@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pathseg.database import DatabaseWriter
 from pathseg.errors import TrainingError
@@ -171,3 +172,16 @@ def test_tally_leaves_ignored_pixels_out():
 def test_cutting_to_unpadded_output():
     maps = torch.arange(36).reshape(1, 6, 6)
     assert torch.equal(cut_to(maps, torch.zeros(1, 2, 2, 2)), maps[:, 2:4, 2:4])
+
+
+def test_tensorboard_shows_losses_rates_and_pictures(folder):
+    trainer_of(folder).run()
+    events = EventAccumulator(str(folder / "state" / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    for phase in ("train", "val"):
+        assert {f"{phase}/{name}" for name in ("loss", "accuracy", "dice")} <= scalars
+        rates = ("TP", "FP", "TN", "FN", "TPR", "FPR", "TNR", "FNR")
+        assert {f"{phase}/{name}/{rate}" for name in "ab" for rate in rates} <= scalars
+    assert [event.step for event in events.Scalars("learning_rate")] == [0, 1, 2]
+    assert [event.step for event in events.Images("val/image_truth_prediction")] == [0, 1, 2]
