@@ -28,6 +28,7 @@ rule build_database:
         tiles=SETTINGS["tiles"],
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
+        outside=SETTINGS["outside_annotations"],
         database=SETTINGS["database"],
     message:
         "Cut the tiles of {wildcards.part}"

@@ -79,6 +79,7 @@ rule evaluate:
         parts=scored_parts,
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
+        outside=SETTINGS["outside_annotations"],
     message:
         "Score {wildcards.experiment}, {wildcards.fold}"
     script:

@@ -17,14 +17,17 @@ import pandas as pd
 
 from pathseg import __version__
 from pathseg.database import DatabaseWriter
-from pathseg.errors import ImageError
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
-from pathseg.labels import IGNORE, class_counts, to_class_indices
+from pathseg.label_maps import LabelMap, count_labels, open_labels
+from pathseg.labels import IGNORE
 from pathseg.logs import progress, start_log
-from pathseg.resample import ResampledSlide, resample_labels
-from pathseg.slides import choose_mpp, open_slide, read_labels
+from pathseg.resample import ResampledSlide
+from pathseg.slides import choose_mpp, open_slide
 from pathseg.tissue import tissue_share
+
+# Tiles that a thread cuts at a time, so that a slide's tiles never are in memory together.
+TILES_AT_A_TIME = 32
 
 
 @dataclass(frozen=True)
@@ -40,78 +43,93 @@ class Cutting:
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """The tiles of an image, as `DatabaseWriter.append` takes them."""
+class Labelling:
+    """How masks are read; the fields are those of the configuration."""
 
-    source: dict[str, str]
-    patient: str
-    images: np.ndarray
-    masks: np.ndarray
-    corners: np.ndarray
-    downsample: float
+    classes: list[dict[str, Any]]
+    ignore_value: int | None
+    outside: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image with what is known of it, at the training resolution.
+
+    Attributes
+    ----------
+    row : dict
+        Its row of the split table.
+    view, labels
+        Its pixels and class indices.
+    corners : list of (int, int)
+        Where its tiles start, (x, y) in pixels of the view.
+    pixels : numpy.ndarray
+        Pixels of each class, each counted once [C].
+    """
+
+    row: dict[str, Any]
+    view: ResampledSlide
+    labels: LabelMap
+    corners: list[tuple[int, int]]
     pixels: np.ndarray
 
 
-def cut_image(
-    sample: dict[str, Any], cutting: Cutting, classes: list[dict[str, Any]], ignore_value: int | None
-) -> Tiles:
-    """Bring an image and its mask to the training resolution and cut them into tiles.
+def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> Source:
+    """Open an image and its mask, and plan its tiles: those that have a known pixel.
 
-    Every pixel is in at least one tile. The mirrored border, and what a small image lacks to fill a tile, are
-    `IGNORE` in the mask. Tiles without a known pixel, or with too little tissue, are left out.
-
-    Parameters
-    ----------
-    sample
-        `sample`, `patient`, `image`, `mask` and `mpp` (µm per pixel or None).
-    cutting
-        How to cut.
-    classes, ignore_value
-        As in the configuration.
+    Together the tiles hold every pixel. The mirrored border, and what a small image lacks to fill a tile, are `IGNORE`.
     """
-    slide = open_slide(sample["image"])
-    labels = read_labels(sample["mask"])
-    if labels.shape != (slide.height, slide.width):
-        raise ImageError(
-            f"{sample['mask']}: has {labels.shape[1]} x {labels.shape[0]} pixels, but its image {sample['image']} has "
-            f"{slide.width} x {slide.height}; a mask must match its image"
-        )
-    downsample = 1 / cutting.resize if cutting.resize else cutting.mpp / choose_mpp(slide, sample["mpp"])
-    view = ResampledSlide(slide, downsample)
-    indices = to_class_indices(labels, classes, ignore_value, sample["mask"])
-    indices = resample_labels(indices, view.width, view.height)
-    pad, size = cutting.pad, cutting.size
-    width, height = (max(side + 2 * pad, size) for side in (view.width, view.height))
-    image = view.read(-pad, -pad, width, height)
-    mask = np.full((height, width), IGNORE, np.uint8)
-    mask[pad : pad + view.height, pad : pad + view.width] = indices
+    slide = open_slide(row["image"])
+    view = ResampledSlide(slide, 1 / cutting.resize if cutting.resize else cutting.mpp / choose_mpp(slide, row["mpp"]))
+    labels = open_labels(row["mask"], view, labelling.classes, labelling.ignore_value, labelling.outside)
+    size, pad = cutting.size, cutting.pad
+    xs, ys = (tile_starts(max(side + 2 * pad, size), size, cutting.stride) for side in (view.width, view.height))
     corners = [
-        (x, y)
-        for y in tile_starts(height, size, cutting.stride)
-        for x in tile_starts(width, size, cutting.stride)
-        if is_useful(image[y : y + size, x : x + size], mask[y : y + size, x : x + size], cutting.min_tissue)
+        (x - pad, y - pad) for y in ys for x in xs if (labels.read(x - pad, y - pad, size, size) != IGNORE).any()
     ]
-    shape = (len(corners), size, size)
-    return Tiles(
-        source={
-            "sample": sample["sample"],
-            "image": sample["image"],
-            "mask": sample["mask"],
-            "image_sha256": file_digest(sample["image"]),
-            "mask_sha256": file_digest(sample["mask"]),
-        },
-        patient=sample["patient"],
-        images=np.array([image[y : y + size, x : x + size] for x, y in corners], np.uint8).reshape(*shape, 3),
-        masks=np.array([mask[y : y + size, x : x + size] for x, y in corners], np.uint8).reshape(shape),
-        corners=(np.array(corners, float).reshape(-1, 2) - pad) * downsample,
-        downsample=downsample,
-        pixels=class_counts(indices, len(classes)),
-    )
+    return Source(row, view, labels, corners, count_labels(labels, view.width, view.height, len(labelling.classes)))
 
 
-def is_useful(image: np.ndarray, mask: np.ndarray, min_tissue: float) -> bool:
-    """Say whether a tile has a known pixel and enough tissue."""
-    return bool((mask != IGNORE).any()) and (min_tissue == 0 or tissue_share(image) >= min_tissue)
+def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut tiles; those with too little tissue are left out.
+
+    Returns
+    -------
+    images, masks : numpy.ndarray
+        uint8 [n, H, W, 3] and [n, H, W].
+    corners : numpy.ndarray
+        Their top left corners [n, 2], (x, y) in pixels of the image file.
+    """
+    size = cutting.size
+    images = np.array([source.view.read(x, y, size, size) for x, y in corners], np.uint8).reshape(-1, size, size, 3)
+    masks = np.array([source.labels.read(x, y, size, size) for x, y in corners], np.uint8).reshape(-1, size, size)
+    kept = np.array([not cutting.min_tissue or tissue_share(image) >= cutting.min_tissue for image in images], bool)
+    places = np.array(corners, float).reshape(-1, 2) * source.view.downsample
+    return images[kept], masks[kept], places[kept]
+
+
+def digests(row: dict[str, Any]) -> dict[str, str]:
+    """Return what `/sources` of the database says of an image."""
+    return {
+        "sample": row["sample"],
+        "image": row["image"],
+        "mask": row["mask"],
+        "image_sha256": file_digest(row["image"]),
+        "mask_sha256": file_digest(row["mask"]),
+    }
+
+
+def cut_all(
+    rows: list[dict[str, Any]], cutting: Cutting, labelling: Labelling, threads: int
+) -> Iterator[tuple[Source, dict[str, str], list]]:
+    """Yield each image with its digests and an iterator of its tiles, a few images and tiles ahead of the caller."""
+
+    def open_row(row: dict[str, Any]) -> tuple[Source, dict[str, str]]:
+        return open_source(row, cutting, labelling), digests(row)
+
+    for source, digest in in_order(open_row, rows, threads):
+        chunks = [source.corners[i : i + TILES_AT_A_TIME] for i in range(0, len(source.corners), TILES_AT_A_TIME)]
+        yield source, digest, in_order(lambda corners, source=source: cut(source, corners, cutting), chunks, threads)
 
 
 def in_order(function: Callable, items: Iterable, threads: int) -> Iterator[Any]:
@@ -130,6 +148,7 @@ if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params = snakemake.params
     cutting = Cutting(**params.tiles)
+    labelling = Labelling(params.classes, params.ignore_value, params.outside)
     split = pd.read_csv(snakemake.input.split, sep="\t", dtype={"sample": str, "patient": str})
     rows = split[split["part"] == snakemake.wildcards.part].replace({np.nan: None}).to_dict("records")
     attributes = {
@@ -141,17 +160,19 @@ if __name__ == "__main__":
         "pad": cutting.pad,
         "pathseg_version": __version__,
     }
-
-    def cut(row: dict[str, Any]) -> Tiles:
-        """Cut the image of a row of the split table."""
-        return cut_image(row, cutting, params.classes, params.ignore_value)
-
-    with atomic_path(snakemake.output.database) as temporary:
-        database = params.database
-        with DatabaseWriter(temporary, cutting.size, len(params.classes), attributes=attributes, **database) as writer:
-            for tiles in progress(in_order(cut, rows, snakemake.threads), "cutting", total=len(rows), unit="image"):
-                if not len(tiles.images):
-                    log.warning("%s: gives no tile", tiles.source["image"])
-                writer.append(**vars(tiles))
-            count = writer.close()
+    with (
+        atomic_path(snakemake.output.database) as temporary,
+        DatabaseWriter(
+            temporary, cutting.size, len(params.classes), attributes=attributes, **params.database
+        ) as writer,
+    ):
+        images = cut_all(rows, cutting, labelling, snakemake.threads)
+        for source, digest, chunks in progress(images, "cutting", total=len(rows), unit="image"):
+            before = writer.count
+            writer.add_source(digest, source.pixels)
+            for tiles in chunks:
+                writer.append(source.row, *tiles, source.view.downsample)
+            if writer.count == before:
+                log.warning("%s: gives no tile", source.row["image"])
+        count = writer.close()
     log.info("%s: %d tiles of %d images", snakemake.output.database, count, len(rows))

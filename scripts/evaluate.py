@@ -11,43 +11,63 @@ confusion : PNG
     Confusion matrix of each part.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pathseg.checkpoint import build_network, load_checkpoint
+from pathseg.checkpoint import Checkpoint, build_network, load_checkpoint
 from pathseg.devices import choose_device, compute_type
 from pathseg.figures import save_figure
 from pathseg.files import atomic_path
 from pathseg.inference import Predictor, predict_bands
-from pathseg.labels import to_class_indices
+from pathseg.label_maps import LabelMap, open_labels
+from pathseg.labels import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.metrics import class_scores, confusion_matrix, overall_accuracy
-from pathseg.resample import ResampledSlide, resample_labels
+from pathseg.resample import ResampledSlide
 from pathseg.resolution import model_downsample
-from pathseg.slides import open_slide, read_labels
+from pathseg.slides import open_slide
 
+# Side in pixels, about, of the parts that are predicted if something in them is known.
+SQUARE = 64
 SCORES = ["dice", "iou", "precision", "recall", "specificity", "accuracy"]
 
 
 def image_confusion(
     row: dict[str, Any],
     predictor: Predictor,
-    checkpoint: dict[str, Any],
+    checkpoint: Checkpoint,
     classes: list[dict[str, Any]],
     ignore_value: int | None,
+    outside: str,
 ) -> np.ndarray:
     """Predict an image of the split table at the model's resolution and compare it with its mask: int64 [C, C]."""
     slide = open_slide(row["image"])
     view = ResampledSlide(slide, model_downsample(checkpoint, slide, row["mpp"]))
-    labels = to_class_indices(read_labels(row["mask"]), classes, ignore_value, row["mask"])
-    truth = resample_labels(labels, view.width, view.height)
+    labels = open_labels(row["mask"], view, classes, ignore_value, outside)
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    for band in predict_bands(view, predictor, (1024, 1024), None):
-        confusion += confusion_matrix(truth[band.y : band.y + len(band.classes)], band.classes, len(classes))
+    for band in predict_bands(view, predictor, None, known_part(labels, view)):
+        truth = labels.read(0, band.y, view.width, len(band.classes))
+        confusion += confusion_matrix(truth, band.classes, len(classes))
     return confusion
+
+
+def known_part(labels: LabelMap, view: ResampledSlide) -> np.ndarray:
+    """Return in which parts of the view something is known, so that no more is predicted: bool [h, w]."""
+    n_rows, n_columns = (-(-side // SQUARE) for side in (view.height, view.width))
+    # The first pixel of each part; the parts are as large as each other, as `Coverage` takes them to be.
+    tops, lefts = (
+        np.ceil(np.arange(n) * side / n - 0.5).astype(int)
+        for n, side in ((n_rows, view.height), (n_columns, view.width))
+    )
+    known = np.zeros((n_rows, n_columns), bool)
+    for row, (top, bottom) in enumerate(itertools.pairwise([*tops, view.height])):
+        strip = labels.read(0, top, view.width, bottom - top) != IGNORE
+        known[row] = np.logical_or.reduceat(strip.any(axis=0), lefts)
+    return known
 
 
 def score_table(confusions: pd.Series, names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -116,7 +136,7 @@ if __name__ == "__main__":
     confusions: dict[tuple[str, str], np.ndarray] = {}
     for row in progress(rows, "scoring", unit="image"):
         key = (row["part"], row["patient"])
-        confusion = image_confusion(row, predictor, checkpoint, params.classes, params.ignore_value)
+        confusion = image_confusion(row, predictor, checkpoint, params.classes, params.ignore_value, params.outside)
         confusions[key] = confusions.get(key, 0) + confusion
     index = pd.MultiIndex.from_tuples(list(confusions), names=["part", "patient"])
     by_patient = pd.Series(list(confusions.values()), index=index)

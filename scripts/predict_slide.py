@@ -310,7 +310,7 @@ def predict(
             tiffs.append((stack.enter_context(writer), "probabilities"))
         annotations = stack.enter_context(AnnotationWriter(outputs["annotations"], names, colors, name))
         sink = AnnotationSink(annotations, view, pixel_um2, settings["min_area_um2"], totals)
-        for band in watched(predict_bands(view, predictor, (settings["tile"],) * 2, tissue), view):
+        for band in watched(predict_bands(view, predictor, settings["tile"], tissue), view):
             for tiff, what in tiffs:
                 tiff.append(getattr(band, what))
             sink.add(band)

@@ -33,7 +33,7 @@ GLASS = 245
 
 def predict(predictor: Predictor, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return class indices uint8 [H, W] and probabilities uint8 [C, H, W] of uint8 [H, W, 3]."""
-    bands = list(predict_bands(ArrayView(image), predictor, (1024, 1024), None))
+    bands = list(predict_bands(ArrayView(image), predictor, None, None))
     return np.concatenate([band.classes for band in bands]), np.concatenate([b.probabilities for b in bands], axis=1)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pathseg.annotations import is_annotation_file, read_annotations
 from pathseg.figures import save_figure
 from pathseg.files import atomic_path
 from pathseg.labels import class_counts, to_class_indices
@@ -27,10 +28,21 @@ def count_pixels(masks: list[str], classes: list[dict[str, Any]], ignore_value: 
     """Count the pixels of each class in each mask: int64 [images, C]."""
 
     def count(path: str) -> np.ndarray:
+        if is_annotation_file(path):
+            return annotated_areas(path, [class_["name"] for class_ in classes])
         return class_counts(to_class_indices(read_labels(path), classes, ignore_value, path), len(classes))
 
     with ThreadPoolExecutor(threads) as pool:
         return np.stack(list(progress(pool.map(count, masks), "counting pixels", total=len(masks), unit="mask")))
+
+
+def annotated_areas(path: str, names: list[str]) -> np.ndarray:
+    """Return the area of a file's annotations of each class in pixels, overlaps counted twice: int64 [C]."""
+    areas = np.zeros(len(names))
+    for annotation in read_annotations(path):
+        if annotation.name in names:
+            areas[names.index(annotation.name)] += annotation.polygon.area
+    return areas.round().astype(np.int64)
 
 
 def draw_split(split: pd.DataFrame, parts: list[str], classes: list[dict[str, Any]]) -> Figure:

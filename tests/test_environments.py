@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT
 
+from conftest import ROOT
 from pathseg.digests import modules_of
 
 # conda's name of what PyPI calls otherwise; matplotlib-base brings pillow.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
-from conftest import ROOT, write_image
 
+from conftest import ROOT, write_image
 from pathseg.synthesis import draw_field, draw_patient, draw_tissue_outline
 
 CONFIG = {

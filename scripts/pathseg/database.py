@@ -59,45 +59,44 @@ class DatabaseWriter:
         self._pixels = np.zeros(n_classes)
         self._file.root._v_attrs.pathseg = json.dumps(attributes, ensure_ascii=False)
 
+    def add_source(self, source: dict[str, str], pixels: np.ndarray) -> None:
+        """Note an image: the values of `/sources`, and its pixels of each class, each counted once [C]."""
+        self._sources.append([tuple(source[name].encode() for name in SOURCE_COLUMNS.names)])
+        self._pixels += pixels
+
     def append(
-        self,
-        source: dict[str, str],
-        patient: str,
-        images: np.ndarray,
-        masks: np.ndarray,
-        corners: np.ndarray,
-        downsample: float,
-        pixels: np.ndarray,
+        self, row: dict[str, Any], images: np.ndarray, masks: np.ndarray, corners: np.ndarray, downsample: float
     ) -> None:
-        """Add the tiles of an image.
+        """Add tiles of an image.
 
         Parameters
         ----------
-        source
-            Values of `/sources`.
-        patient
-            Whose image it is.
+        row
+            `sample`, `patient` and `image` (file name).
         images, masks
             uint8 [n, H, W, 3] and uint8 [n, H, W].
         corners
             Top left corners [n, 2] as (x, y) in pixels of the image file.
         downsample
             Pixels of the image file per pixel of a tile.
-        pixels
-            Pixels of each class in the whole image, each counted once [C].
         """
-        self._sources.append([tuple(source[name].encode() for name in SOURCE_COLUMNS.names)])
-        self._pixels += pixels
-        if len(images):
-            self._images.append(images)
-            self._masks.append(masks)
-            self._names.append(np.full(len(images), source["image"].encode()[-255:], dtype="S255"))
-            self._tiles.append([(source["sample"].encode(), patient.encode(), x, y, downsample) for x, y in corners])
+        if not len(images):
+            return
+        self._images.append(images)
+        self._masks.append(masks)
+        self._names.append(np.full(len(images), row["image"].encode()[-255:], dtype="S255"))
+        sample, patient = row["sample"].encode(), row["patient"].encode()
+        self._tiles.append([(sample, patient, x, y, downsample) for x, y in corners])
+
+    @property
+    def count(self) -> int:
+        """Tiles so far."""
+        return int(self._images.nrows)
 
     def close(self) -> int:
         """Write the pixel counts, close the file and return the number of tiles."""
         self._file.create_carray("/", "numpixels", obj=np.stack([np.arange(len(self._pixels)), self._pixels]))
-        count = self._images.nrows
+        count = self.count
         self._file.close()
         return count
 

@@ -14,13 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathseg.devices import autocast
+from pathseg.folding import folded
 from pathseg.geometry import aligned_range
 from pathseg.unet import UNet, receptive_radius, smallest_input
 from pathseg.views import View
 
 # Tiles that are read ahead of the network.
 TILES_AHEAD = 3
+
+# Size of the part of a tile that is kept, as far as memory allows: wide ones waste the least on their border.
+KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
+# Bytes that the maps of a network's first level may take, of which about `LEVEL_MAPS` are alive at a time.
+NETWORK_BYTES, LEVEL_MAPS = 2**29, 5
+# Pixels of a band, whose height is lowered for wide slides.
+BAND_PIXELS = 2**25
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,9 @@ class Predictor:
     """
 
     def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype) -> None:
-        self.networks = [network.to(device, memory_format=torch.channels_last).eval() for network in networks]
+        self.networks = [
+            folded(network).to(device=device, dtype=dtype, memory_format=torch.channels_last) for network in networks
+        ]
         self.device, self.dtype = device, dtype
         self.n_classes = networks[0].n_classes
         self.stride = max(network.stride for network in networks)
@@ -82,10 +91,33 @@ class Predictor:
 
     def _border(self, network: UNet) -> int:
         if network.padding:
-            return -(-receptive_radius(network) // self.stride) * self.stride
+            return self._up_to_stride(receptive_radius(network))
         # Without padding the network itself cuts its border off.
         size = smallest_input(network, 1)
         return (size - network.output_size(size)) // 2
+
+    def kept_size(self, width: int, wanted: int | None) -> tuple[int, int]:
+        """Return height and width of the part of a tile that is kept, multiples of the stride.
+
+        Parameters
+        ----------
+        width
+            Width of the slide in pixels of the model.
+        wanted
+            Side that the user asks for, or None for the size that memory allows.
+        """
+        if wanted:
+            return (self._up_to_stride(wanted),) * 2
+        per_pixel = LEVEL_MAPS * max(2**network.wf for network in self.networks) * self.dtype.itemsize
+        area, border = NETWORK_BYTES // per_pixel, 2 * self.border
+        height = min(KEPT_HEIGHT, max(BAND_PIXELS // width, self.border))
+        columns = area // (height + border) - border
+        if columns < height:
+            height = columns = max(int(area**0.5) - border, border)
+        return self._up_to_stride(height), self._up_to_stride(min(columns, KEPT_WIDTH, width))
+
+    def _up_to_stride(self, side: int) -> int:
+        return -(-side // self.stride) * self.stride
 
     def read(self, view: View, tile: _Tile) -> np.ndarray:
         """Read a tile with its border: uint8 [H, W, 3]."""
@@ -94,13 +126,13 @@ class Predictor:
 
     def _input_side(self, kept: int) -> int:
         """Return the side to read so that every network yields at least `kept` pixels."""
-        needed = -(-kept // self.stride) * self.stride + 2 * self.border
+        needed = self._up_to_stride(kept) + 2 * self.border
         unpadded = [smallest_input(network, kept) for network in self.networks if not network.padding]
         return max([needed, *unpadded])
 
     @torch.inference_mode()
-    def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
-        """Return the class probabilities of a tile's kept part.
+    def predict(self, pixels: np.ndarray, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Predict a tile's kept part.
 
         Parameters
         ----------
@@ -111,20 +143,22 @@ class Predictor:
 
         Returns
         -------
-        Tensor
-            float32 [C, height, width] on the device.
+        classes : Tensor
+            uint8 [height, width], the class of the highest probability (the first of equals).
+        probabilities : Tensor
+            float32 [C, height, width]. Both are on the device.
         """
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].float() / 255
-        image = image.contiguous(memory_format=torch.channels_last)
-        total: Tensor | None = None
+        # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
+        mean: Tensor | None = None
         for network in self.networks:
-            with autocast(self.device, self.dtype):
-                logits = network(self._input_for(network, image, height, width))
+            logits = network(self._input_for(network, image, height, width))
             top = self.border if network.padding else 0
-            logits = logits[0, :, top : top + height, top : top + width].float()
-            probability = torch.softmax(logits, dim=0)
-            total = probability if total is None else total + probability
-        return total / len(self.networks)
+            probabilities = softmax(logits[0, :, top : top + height, top : top + width])
+            mean = probabilities if mean is None else mean.add_(probabilities)
+        if len(self.networks) > 1:
+            mean /= len(self.networks)
+        return highest(mean), mean
 
     def _input_for(self, network: UNet, image: Tensor, height: int, width: int) -> Tensor:
         """Cut an image [1, C, H, W] to a size that the network takes; an unpadded one needs less border."""
@@ -146,8 +180,8 @@ def predict_bands(view: View, predictor: Predictor, tile: tuple[int, int], tissu
     predictor
         The networks.
     tile
-        Height and width of the part of a tile that is kept, rounded up to the networks' stride. They do not change
-        the result.
+        Side of the part of a tile that is kept, rounded up to the networks' stride; None for the size that memory
+        allows. It does not change the result.
     tissue
         bool [h, w] that covers the slide: where to look. Elsewhere the class is 0 with certainty. None for
         everywhere.
@@ -157,7 +191,7 @@ def predict_bands(view: View, predictor: Predictor, tile: tuple[int, int], tissu
     Band
         One for each row of tiles.
     """
-    step_y, step_x = (-(-side // predictor.stride) * predictor.stride for side in tile)
+    step_y, step_x = predictor.kept_size(view.width, tile)
     everywhere = np.ones((1, 1), bool)
     covers = Coverage(tissue if tissue is not None else everywhere, view.width, view.height)
     tiles = [
@@ -184,6 +218,7 @@ def _read_ahead(
         yield waiting.pop(0).result()
 
 
+@torch.inference_mode()
 def _predict_band(
     predictor: Predictor,
     pixels: Iterator[np.ndarray],
@@ -198,13 +233,15 @@ def _predict_band(
     probabilities[0] = 255
     tissue = covers.rows(y, height)
     for tile in row:
-        predicted = predictor.predict(next(pixels), tile.height, tile.width)
+        best, share = predictor.predict(next(pixels), tile.height, tile.width)
         part = np.s_[tile.y - y : tile.y - y + tile.height, tile.x : tile.x + tile.width]
-        looked_at = tissue[part]
-        best = predicted.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        share = (predicted * 255).round().to(torch.uint8).cpu().numpy()
-        classes[part] = np.where(looked_at, best, 0)
-        probabilities[(slice(None), *part)] = np.where(looked_at, share, probabilities[(slice(None), *part)])
+        planes = (slice(None), *part)
+        classes[part] = best.cpu().numpy()
+        probabilities[planes] = share.mul_(255).add_(0.5).to(torch.uint8).cpu().numpy()
+        if not tissue[part].all():
+            glass = ~tissue[part]
+            classes[part][glass] = 0
+            probabilities[planes][:, glass] = np.where(np.arange(predictor.n_classes) == 0, 255, 0)[:, None]
     return Band(y, classes, probabilities, tissue)
 
 
@@ -239,6 +276,24 @@ class Coverage:
         y0, y1 = np.searchsorted(rows, used_rows[0], "left"), np.searchsorted(rows, used_rows[1], "right")
         x0, x1 = np.searchsorted(columns, used_columns[0], "left"), np.searchsorted(columns, used_columns[1], "right")
         return y + int(y0), x + int(x0), y + int(y1), x + int(x1)
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Return probabilities, float32 [C, H, W] and contiguous, of logits [C, H, W]."""
+    if len(logits) == 2:
+        # The same in half the time.
+        second = torch.sigmoid(logits[1].float() - logits[0].float())
+        return torch.stack([1 - second, second])
+    return torch.softmax(logits.float().contiguous(), dim=0)
+
+
+def highest(probabilities: Tensor) -> Tensor:
+    """Return the index of the highest of [C, H, W], the first of equals: uint8 [H, W]. Faster than `argmax`."""
+    best, classes = probabilities[0], torch.zeros_like(probabilities[0], dtype=torch.uint8)
+    for index in range(1, len(probabilities)):
+        classes.masked_fill_(probabilities[index] > best, index)
+        best = torch.maximum(best, probabilities[index])
+    return classes
 
 
 def _tissue_part(covers: Coverage, y: int, x: int, step_y: int, step_x: int, stride: int) -> _Tile | None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from pathseg.slides import Slide
-from pathseg.views import mirrored
+from pathseg.views import read_mirrored
 
 
 class ResampledSlide:
@@ -52,14 +52,7 @@ class ResampledSlide:
         numpy.ndarray
             uint8 [height, width, 3] RGB.
         """
-        columns = mirrored(x, width, self.width)
-        rows = mirrored(y, height, self.height)
-        x0, x1 = int(columns.min()), int(columns.max()) + 1
-        y0, y1 = int(rows.min()), int(rows.max()) + 1
-        inside = self._read_inside(x0, y0, x1 - x0, y1 - y0)
-        if (x0, y0, x1, y1) == (x, y, x + width, y + height):
-            return inside
-        return inside[np.ix_(rows - y0, columns - x0)]
+        return read_mirrored(self._read_inside, (x, y, width, height), (self.width, self.height))
 
     def _read_inside(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         level = self.slide.levels[self._level]

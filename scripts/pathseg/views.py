@@ -1,5 +1,6 @@
 """Images seen as something to read rectangles from, mirrored beyond their edges."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +37,43 @@ class ArrayView:
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Return uint8 [height, width, 3] RGB, mirrored where the rectangle reaches beyond the image."""
-        return self.pixels[np.ix_(mirrored(y, height, self.height), mirrored(x, width, self.width))]
+
+        def read_inside(x: int, y: int, width: int, height: int) -> np.ndarray:
+            return self.pixels[y : y + height, x : x + width]
+
+        return read_mirrored(read_inside, (x, y, width, height), (self.width, self.height))
+
+
+def read_mirrored(
+    read_inside: Callable[[int, int, int, int], np.ndarray], rectangle: tuple[int, int, int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Read a rectangle of an image that may reach beyond it, where the image is mirrored.
+
+    Parameters
+    ----------
+    read_inside
+        Function of (x, y, width, height), inside the image, that returns an array [height, width, ...].
+    rectangle
+        x, y, width and height.
+    size
+        Width and height of the image.
+
+    Returns
+    -------
+    numpy.ndarray
+        [height, width, ...].
+    """
+    x, y, width, height = rectangle
+    columns, rows = mirrored(x, width, size[0]), mirrored(y, height, size[1])
+    x0, x1, y0, y1 = int(columns.min()), int(columns.max()) + 1, int(rows.min()), int(rows.max()) + 1
+    inside = read_inside(x0, y0, x1 - x0, y1 - y0)
+    if (x0, y0, x1, y1) == (x, y, x + width, y + height):
+        return inside
+    # Copying whole rows and columns is several times as fast as indexing with `rows` and `columns`.
+    before, after = (max(0, y0 - y), max(0, x0 - x)), (max(0, y + height - y1), max(0, x + width - x1))
+    padded = np.pad(inside, [*zip(before, after, strict=True), *[(0, 0)] * (inside.ndim - 2)], mode="reflect")
+    top, left = max(0, y - y0), max(0, x - x0)
+    return padded[top : top + height, left : left + width]
 
 
 def mirrored(start: int, count: int, length: int) -> np.ndarray:

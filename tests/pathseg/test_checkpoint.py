@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import small_unet
 
+from conftest import small_unet
 from pathseg.checkpoint import build_network, load_checkpoint, save_checkpoint
 from pathseg.errors import CheckpointError
 from pathseg.unet import ARCHITECTURE_KEYS

@@ -19,7 +19,8 @@ def write(path, rng, patients=("P1", "P2"), complib="none", **attributes):
             source = {"sample": f"Größe {number}", "image": f"{number}.png", "mask": f"{number}_m.png"}
             source |= {"image_sha256": "0" * 64, "mask_sha256": "1" * 64}
             corners = np.array([[0, 0], [16, 0], [0, 16]]) * 2.0
-            writer.append(source, patient, images, masks, corners, 2.0, np.array([100, 50]))
+            writer.add_source(source, np.array([100, 50]))
+            writer.append(source | {"patient": patient}, images, masks, corners, 2.0)
             written.append((images, masks))
         writer.close()
     return tuple(np.concatenate(arrays) for arrays in zip(*written, strict=True))

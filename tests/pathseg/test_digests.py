@@ -1,8 +1,8 @@
 import shutil
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from pathseg import digests
 
 

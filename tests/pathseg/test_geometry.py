@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import small_unet
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import small_unet
 from pathseg.geometry import aligned_range, tile_starts, unet_output_size
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import small_unet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import small_unet
 from pathseg.inference import Coverage, Predictor, _Tile, predict_bands
 from pathseg.unet import smallest_input
 from pathseg.views import ArrayView, mirrored
@@ -43,7 +43,7 @@ def tiled(network, image, tile):
     for y in range(0, view.height, step):
         for x in range(0, view.width, step):
             part = _Tile(x, y, min(step, view.width - x), min(step, view.height - y))
-            predicted = predictor.predict(predictor.read(view, part), part.height, part.width)
+            _, predicted = predictor.predict(predictor.read(view, part), part.height, part.width)
             result[:, y : y + part.height, x : x + part.width] = predicted.numpy()
     return result
 
@@ -84,7 +84,7 @@ def test_bands_join_to_the_slide(tissue_field):
     image, network = tissue_field[0], small_unet(n_classes=3)
     predictor = Predictor([network], CPU, torch.float32)
     expected = whole(network, image)
-    for tile in [(16, 64), (1000, 1000), (64, 24)]:
+    for tile in [16, 1000, 40, None]:
         classes, probabilities = join(predict_bands(ArrayView(image), predictor, tile, None))
         assert np.abs(probabilities / 255 - expected).max() < 0.51 / 255 + 1e-4
         assert (classes == expected.argmax(0)).mean() > 0.999
@@ -93,10 +93,10 @@ def test_bands_join_to_the_slide(tissue_field):
 def test_only_tissue_is_looked_at_and_it_gets_the_same_result(tissue_field):
     image, network = tissue_field[0], small_unet()
     predictor = Predictor([network], CPU, torch.float32)
-    everywhere, _ = join(predict_bands(ArrayView(image), predictor, (32, 32), None))
+    everywhere, _ = join(predict_bands(ArrayView(image), predictor, 32, None))
     tissue = np.zeros((12, 16), bool)
     tissue[3:6, 2:9] = tissue[10, 15] = True
-    classes, probabilities = join(predict_bands(ArrayView(image), predictor, (32, 32), tissue))
+    classes, probabilities = join(predict_bands(ArrayView(image), predictor, 32, tissue))
     looked_at = tissue.repeat(16, 0).repeat(16, 1)
     np.testing.assert_array_equal(classes[looked_at], everywhere[looked_at])
     assert not classes[~looked_at].any()
@@ -106,7 +106,7 @@ def test_only_tissue_is_looked_at_and_it_gets_the_same_result(tissue_field):
 def test_models_are_averaged(tissue_field):
     image, networks = tissue_field[0], [small_unet(seed) for seed in (1, 2)]
     predictor = Predictor(networks, CPU, torch.float32)
-    _, probabilities = join(predict_bands(ArrayView(image), predictor, (64, 64), None))
+    _, probabilities = join(predict_bands(ArrayView(image), predictor, 64, None))
     expected = (whole(networks[0], image) + whole(networks[1], image)) / 2
     assert np.abs(probabilities / 255 - expected).max() < 0.51 / 255 + 1e-4
 
@@ -119,3 +119,20 @@ def test_coverage_finds_the_extent_of_tissue():
     assert covers.extent(0, 0, 40, 20) is None
     assert covers.extent(12, 0, 20, 25) == (12, 20, 20, 25)
     assert covers.rows(5, 10).sum() == 5 * 10
+
+
+@pytest.mark.parametrize(
+    ("wf", "dtype"), [(2, torch.bfloat16), (4, torch.bfloat16), (4, torch.float32), (6, torch.bfloat16)]
+)
+def test_the_border_costs_little_at_the_size_that_memory_allows(wf, dtype):
+    predictor = Predictor([small_unet(depth=5, wf=wf)], CPU, dtype)
+    height, width = predictor.kept_size(20_000, None)
+    computed = (height + 2 * predictor.border) * (width + 2 * predictor.border)
+    assert computed * 2**wf * dtype.itemsize * 5 < 1.1 * 2**29
+    assert computed / (height * width) < 1.4 if wf < 6 else 1.6
+
+
+def test_bands_of_wide_slides_are_lower():
+    predictor = Predictor([small_unet(depth=5)], CPU, torch.bfloat16)
+    assert predictor.kept_size(4000, None)[0] == 1024
+    assert predictor.kept_size(65_536, None)[0] == 512

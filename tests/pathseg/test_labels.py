@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from conftest import CLASSES
 
+from conftest import CLASSES
 from pathseg.errors import ImageError
 from pathseg.labels import IGNORE, class_counts, to_class_indices
 

@@ -1,6 +1,6 @@
 import pytest
-from conftest import CLASSES, ROOT
 
+from conftest import CLASSES, ROOT
 from pathseg.errors import PathsegError
 from pathseg.project import given_name, read_project
 

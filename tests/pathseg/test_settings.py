@@ -1,6 +1,6 @@
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from pathseg.errors import ConfigError
 from pathseg.settings import load_schema, load_settings, with_defaults
 

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import write_image
 from PIL import Image
 
+from conftest import write_image
 from pathseg.errors import ImageError, ResolutionError
 from pathseg.slides import choose_mpp, open_slide, read_labels
 

@@ -1,6 +1,6 @@
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from pathseg.errors import TableError
 from pathseg.settings import load_schema
 from pathseg.tables import missing_files, read_samples, read_slides, slide_name

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from conftest import ROOT
 from pathseg.database import DatabaseWriter
 from pathseg.errors import TrainingError
 from pathseg.labels import IGNORE
@@ -34,7 +34,8 @@ def write_database(path, rng, patient, count):
     attributes = {"classes": ["a", "b"], "mpp": 1.0, "resize": None, "tile_size": SIDE}
     source = dict.fromkeys(("sample", "image", "mask", "image_sha256", "mask_sha256"), patient)
     with DatabaseWriter(path, SIDE, 2, complib="none", complevel=1, attributes=attributes) as writer:
-        writer.append(source, patient, images, masks, np.zeros((count, 2)), 1.0, np.bincount((masks == 1).ravel()))
+        writer.add_source(source, np.bincount((masks == 1).ravel()))
+        writer.append(source | {"patient": patient}, images, masks, np.zeros((count, 2)), 1.0)
         writer.close()
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from conftest import small_unet
 
+from conftest import small_unet
 from pathseg.unet import UNet, receptive_radius, smallest_input
 
 

@@ -1,8 +1,12 @@
+import json
+
 import numpy as np
 import pytest
-from build_database import Cutting, cut_image, in_order
-from conftest import CLASSES, write_image
+import shapely
+from build_database import Cutting, Labelling, cut, in_order, open_source
+from shapely.geometry import mapping
 
+from conftest import CLASSES, write_image
 from pathseg.errors import ImageError, ResolutionError
 from pathseg.labels import IGNORE
 
@@ -26,50 +30,53 @@ def sample(tmp_path, rng):
     return row, image, mask
 
 
-def cut(row, **changes):
-    return cut_image(row, Cutting(**PLAIN | changes), CLASSES, None)
+def tiles_of(row, outside="ignore", **changes):
+    """Return the source of an image and its images, masks and corners."""
+    cutting = Cutting(**PLAIN | changes)
+    source = open_source(row, cutting, Labelling(CLASSES, None, outside))
+    return source, *cut(source, source.corners, cutting)
 
 
 @pytest.mark.parametrize(("size", "stride"), [(32, 16), (32, 32), (16, 5), (64, 64)])
 def test_every_pixel_is_in_a_tile_at_its_place(sample, size, stride):
     row, image, mask = sample
-    tiles = cut(row, size=size, stride=stride)
+    source, images, masks, corners = tiles_of(row, size=size, stride=stride)
     rebuilt, rebuilt_mask = np.zeros((80, 80, 3), np.uint8), np.full((80, 80), 9, np.uint8)
-    for tile, tile_mask, (x, y) in zip(tiles.images, tiles.masks, tiles.corners.astype(int), strict=True):
+    for tile, tile_mask, (x, y) in zip(images, masks, corners.astype(int), strict=True):
         rebuilt[y : y + size, x : x + size] = tile
         rebuilt_mask[y : y + size, x : x + size] = tile_mask
     np.testing.assert_array_equal(rebuilt[:50, :70], image)
     np.testing.assert_array_equal(rebuilt_mask[:50, :70], mask // 255)
-    np.testing.assert_array_equal(tiles.pixels, [(mask == 0).sum(), (mask == 255).sum()])
+    np.testing.assert_array_equal(source.pixels, [(mask == 0).sum(), (mask == 255).sum()])
 
 
 def test_a_small_image_is_mirrored_and_the_rest_ignored(sample):
     row, image, _ = sample
-    tiles = cut(row, size=96, stride=96)
-    assert tiles.images.shape == (1, 96, 96, 3)
-    np.testing.assert_array_equal(tiles.images[0], np.pad(image, ((0, 46), (0, 26), (0, 0)), "reflect"))
-    assert (tiles.masks[0] != IGNORE).sum() == 50 * 70
-    assert (tiles.masks[0][:50, :70] != IGNORE).all()
+    _, images, masks, _ = tiles_of(row, size=96, stride=96)
+    assert images.shape == (1, 96, 96, 3)
+    np.testing.assert_array_equal(images[0], np.pad(image, ((0, 46), (0, 26), (0, 0)), "reflect"))
+    assert (masks[0] != IGNORE).sum() == 50 * 70
+    assert (masks[0][:50, :70] != IGNORE).all()
 
 
 def test_padding_is_mirrored_and_ignored(sample):
     row, image, _ = sample
-    tiles = cut(row, size=32, stride=32, pad=8)
-    np.testing.assert_array_equal(tiles.corners[0], [-8, -8])
-    np.testing.assert_array_equal(tiles.images[0], np.pad(image, ((8, 0), (8, 0), (0, 0)), "reflect")[:32, :32])
-    assert (tiles.masks[0][:8] == IGNORE).all()
-    assert (tiles.masks[0][8:, 8:] != IGNORE).all()
+    _, images, masks, corners = tiles_of(row, size=32, stride=32, pad=8)
+    np.testing.assert_array_equal(corners[0], [-8, -8])
+    np.testing.assert_array_equal(images[0], np.pad(image, ((8, 0), (8, 0), (0, 0)), "reflect")[:32, :32])
+    assert (masks[0][:8] == IGNORE).all()
+    assert (masks[0][8:, 8:] != IGNORE).all()
 
 
 def test_resolution(sample):
     row = sample[0]
-    assert cut(row | {"mpp": 0.5}, mpp=1.0, resize=None, size=16, stride=16).downsample == 2
-    half = cut(row, resize=0.5, size=16, stride=16)
-    assert half.downsample == 2
+    assert tiles_of(row | {"mpp": 0.5}, mpp=1.0, resize=None, size=16, stride=16)[0].view.downsample == 2
+    half, *_ = tiles_of(row, resize=0.5, size=16, stride=16)
+    assert half.view.downsample == 2
     assert half.pixels.sum() == 25 * 35
-    assert cut(row, resize=2.0, size=64, stride=64).pixels.sum() == 100 * 140
+    assert tiles_of(row, resize=2.0, size=64, stride=64)[0].pixels.sum() == 100 * 140
     with pytest.raises(ResolutionError, match=r"i\.png.*column `mpp`"):
-        cut(row, mpp=1.0, resize=None)
+        tiles_of(row, mpp=1.0, resize=None)
 
 
 def test_tiles_without_tissue_are_left_out(tmp_path, tissue_field):
@@ -84,15 +91,56 @@ def test_tiles_without_tissue_are_left_out(tmp_path, tissue_field):
         "mask": str(tmp_path / "m.png"),
         "mpp": None,
     }
-    tiles = cut(row, size=64, stride=64, min_tissue=0.5)
-    assert len(tiles.images) == 6
-    assert (tiles.corners[:, 0] < 128).all()
+    _, images, _, corners = tiles_of(row, size=64, stride=64, min_tissue=0.5)
+    assert len(images) == 6
+    assert (corners[:, 0] < 128).all()
 
 
 def test_a_mask_of_another_size_is_refused(sample, tmp_path):
     write_image(tmp_path / "m.png", np.zeros((50, 60), np.uint8))
     with pytest.raises(ImageError, match=r"m\.png: has 60 x 50 pixels, but its image .*i\.png has 70 x 50"):
-        cut(sample[0])
+        tiles_of(sample[0])
+
+
+@pytest.mark.parametrize(("outside", "known"), [("ignore", 4), ("background", 0)])
+def test_annotations_are_cut_where_something_is_known(sample, tmp_path, outside, known):
+    """A tumour of 20 x 20 pixels with a hole, and a smaller region of stroma on top of it."""
+    row, image, _ = sample
+    polygons = {
+        "epithelium": shapely.box(4, 4, 24, 24) - shapely.box(6, 6, 8, 8),
+        "stroma": shapely.box(10, 10, 14, 14),
+    }
+    features = [
+        {"geometry": mapping(polygon), "properties": {"classification": {"name": name}}}
+        for name, polygon in polygons.items()
+    ]
+    (tmp_path / "m.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    row = row | {"mask": str(tmp_path / "m.geojson")}
+    source, images, masks, corners = tiles_of(row, outside, size=16, stride=16)
+    assert len(corners) == (known or 20)
+    inside = int((masks == 1).sum())
+    assert source.pixels[1] >= 400 - 4 - 16
+    whole = np.full((50, 70), IGNORE if outside == "ignore" else 0, np.uint8)
+    whole[4:24, 4:24] = 1
+    whole[6:8, 6:8] = IGNORE if outside == "ignore" else 0
+    whole[10:14, 10:14] = 0
+    for tile, mask, (x, y) in zip(images, masks, corners.astype(int), strict=True):
+        np.testing.assert_array_equal(tile, image[y : y + 16, x : x + 16])
+        np.testing.assert_array_equal(mask, whole[y : y + 16, x : x + 16])
+    assert inside == source.pixels[1] == 400 - 4 - 16
+
+
+def test_annotations_of_another_slide_or_class_are_refused(sample, tmp_path):
+    row = sample[0] | {"mask": str(tmp_path / "m.geojson")}
+    for polygon, name, words in [
+        (shapely.box(100, 100, 120, 120), "stroma", "outside of"),
+        (shapely.box(1, 1, 9, 9), "nerve", "class 'nerve'.*stroma, epithelium"),
+        (shapely.box(1, 1, 9, 9), None, "without class"),
+    ]:
+        feature = {"geometry": mapping(polygon), "properties": {"classification": {"name": name}}}
+        (tmp_path / "m.geojson").write_text(json.dumps([feature]))
+        with pytest.raises(ImageError, match=rf"m\.geojson.*{words}"):
+            tiles_of(row)
 
 
 def test_results_come_in_order_and_not_far_ahead():

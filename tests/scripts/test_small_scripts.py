@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSES, small_unet, write_image
 from evaluate import score_table
 from make_demo_cohort import make_field, write_slide
 from plot_training import draw_curves
@@ -13,6 +12,7 @@ from split_patients import count_pixels
 from summarize_slides import summary_table
 from visualize_network import find_layer, layer_activations, layer_kernels
 
+from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import CheckpointError, ConfigError, ImageError
 from pathseg.inference import Band
 from pathseg.slides import open_slide

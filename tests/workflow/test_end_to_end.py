@@ -10,8 +10,9 @@ import tables
 import tifffile
 import torch
 import yaml
-from conftest import small_unet
 from shapely.geometry import shape
+
+from conftest import small_unet
 from workflow_conftest import copy_workflow, write_project
 
 

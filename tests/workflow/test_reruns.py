@@ -4,6 +4,7 @@ import time
 
 import cv2
 import pytest
+
 from workflow_conftest import write_slide
 
 AFTER_TRAINING = {

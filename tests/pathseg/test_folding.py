@@ -1,0 +1,37 @@
+import pytest
+import torch
+from torch import nn
+
+from conftest import small_unet
+from pathseg.folding import folded
+from pathseg.unet import receptive_radius
+
+
+@pytest.mark.parametrize("up_mode", ["upconv", "upsample"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("padding", [True, False])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_output_stays_the_same_inside(depth, padding, batch_norm, up_mode):
+    network = small_unet(depth=depth, padding=padding, batch_norm=batch_norm, up_mode=up_mode)
+    side = 4 * network.stride * (-(-receptive_radius(network) // network.stride)) + (0 if padding else 4)
+    while not network.output_size(side):
+        side += 1
+    image = torch.randint(0, 256, (1, 3, side, side)).float()
+    with torch.inference_mode():
+        expected, output = network(image / 255), folded(network)(image)
+    border = receptive_radius(network) if padding else 0
+    inside = slice(border, expected.shape[-1] - border)
+    torch.testing.assert_close(output[..., inside, inside], expected[..., inside, inside], atol=1e-5, rtol=0)
+
+
+def test_the_network_itself_is_not_changed():
+    network = small_unet()
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    folded(network)
+    assert all(torch.equal(before[name], values) for name, values in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("up_mode", "left"), [("upconv", 2), ("upsample", 0)])
+def test_normalisations_are_gone_but_before_transposed_convolutions(up_mode, left):
+    layers = folded(small_unet(depth=3, up_mode=up_mode)).modules()
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers) == left
