@@ -9,7 +9,7 @@ CORES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run report test check format clean
+.PHONY: help run test check format bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,16 @@ format: $(VENV)/installed-dev  ## Lay out code
 	ruff format .
 	snakefmt Snakefile rules
 
+bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial's way and MONAI (half an hour)
+	PYTHONPATH=scripts:build/bench python benchmarks/prediction.py
+	PYTHONPATH=scripts:build/bench python benchmarks/large_slide.py
+
+build/bench/monai: benchmarks/requirements.txt $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/bench --requirement $<
+	touch $@
+
 clean:  ## Remove the environment and all results
-	rm -rf $(VENV) .snakemake results
+	rm -rf $(VENV) .snakemake build results
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("pathseg needs Python 3.11 or newer; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

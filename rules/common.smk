@@ -140,6 +140,11 @@ def slide_file(wildcards):
     return SLIDES_BY_NAME[wildcards.slide]["path"]
 
 
+def slide_tissue(wildcards):
+    """Return the user's own mask of a slide's tissue, if there is one."""
+    return SLIDES_BY_NAME[wildcards.slide]["tissue"] or []
+
+
 def slide_mpp(wildcards):
     """Return a slide's µm per pixel as its table says, or None."""
     return SLIDES_BY_NAME[wildcards.slide]["mpp"]

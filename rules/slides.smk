@@ -16,6 +16,7 @@ rule predict_slide:
     input:
         models=prediction_models,
         slide=slide_file,
+        tissue=slide_tissue,
     output:
         **SLIDE_FILES,
         overlay=report(

@@ -48,18 +48,17 @@ class AnnotationWriter:
         measurements
             Numbers that QuPath shows beside it.
         """
-        feature = {
-            "type": "Feature",
-            "id": str(uuid.uuid5(_NAMESPACE, f"{self._key}/{self.count}")),
-            "geometry": json.loads(shapely.to_geojson(geometry)),
-            "properties": {
-                "objectType": "annotation",
-                "classification": {"name": self._names[class_index], "color": self._colors[class_index]},
-                "measurements": measurements,
-            },
+        properties = {
+            "objectType": "annotation",
+            "classification": {"name": self._names[class_index], "color": self._colors[class_index]},
+            "measurements": measurements,
         }
-        self._write(",\n" if self.count else "\n")
-        self._write(json.dumps(feature))
+        identifier = uuid.uuid5(_NAMESPACE, f"{self._key}/{self.count}")
+        # The geometry is JSON already; reading it to write it again would take most of the time.
+        self._write(
+            f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{identifier}", '
+            f'"geometry": {shapely.to_geojson(geometry)}, "properties": {json.dumps(properties)}}}'
+        )
         self.count += 1
 
     def _write(self, text: str) -> None:

@@ -6,6 +6,7 @@ is blended, because nothing differs.
 """
 
 import itertools
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
 # Bytes that the maps of a network's first level may take, of which about `LEVEL_MAPS` are alive at a time.
 NETWORK_BYTES, LEVEL_MAPS = 2**29, 5
 # Pixels of a band, whose height is lowered for wide slides.
-BAND_PIXELS = 2**25
+BAND_PIXELS = 3 * 2**24
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Predictor:
         Networks in evaluation mode with one number of classes; their probabilities are averaged.
     device, dtype
         Where and in which arithmetic they run.
+    tta
+        Test-time augmentation: average over the eight ways to turn and mirror a tile.
 
     Attributes
     ----------
@@ -78,9 +81,11 @@ class Predictor:
         Kept parts start at multiples of it.
     border : int
         Pixels that are read around a kept part, on each side.
+    seconds : dict
+        Time spent on reading (in its own thread) and in the networks.
     """
 
-    def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
         self.networks = [
             folded(network).to(device=device, dtype=dtype, memory_format=torch.channels_last) for network in networks
         ]
@@ -88,6 +93,9 @@ class Predictor:
         self.n_classes = networks[0].n_classes
         self.stride = max(network.stride for network in networks)
         self.border = max(self._border(network) for network in networks)
+        # Each way: quarter turns, and whether it is mirrored.
+        self._ways = list(itertools.product(range(4), (False, True))) if tta else [(0, False)]
+        self.seconds = {"reading": 0.0, "network": 0.0}
 
     def _border(self, network: UNet) -> int:
         if network.padding:
@@ -121,8 +129,11 @@ class Predictor:
 
     def read(self, view: View, tile: _Tile) -> np.ndarray:
         """Read a tile with its border: uint8 [H, W, 3]."""
+        started = time.monotonic()
         width, height = (self._input_side(side) for side in (tile.width, tile.height))
-        return view.read(tile.x - self.border, tile.y - self.border, width, height)
+        pixels = view.read(tile.x - self.border, tile.y - self.border, width, height)
+        self.seconds["reading"] += time.monotonic() - started
+        return pixels
 
     def _input_side(self, kept: int) -> int:
         """Return the side to read so that every network yields at least `kept` pixels."""
@@ -148,17 +159,23 @@ class Predictor:
         probabilities : Tensor
             float32 [C, height, width]. Both are on the device.
         """
+        started = time.monotonic()
         # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
         mean: Tensor | None = None
-        for network in self.networks:
-            logits = network(self._input_for(network, image, height, width))
+        for network, (turns, mirrored) in itertools.product(self.networks, self._ways):
+            seen = turned(self._input_for(network, image, height, width), turns, mirrored)
+            logits = turned_back(network(seen.contiguous(memory_format=torch.channels_last)), turns, mirrored)
             top = self.border if network.padding else 0
             probabilities = softmax(logits[0, :, top : top + height, top : top + width])
             mean = probabilities if mean is None else mean.add_(probabilities)
-        if len(self.networks) > 1:
-            mean /= len(self.networks)
-        return highest(mean), mean
+        if (count := len(self.networks) * len(self._ways)) > 1:
+            mean /= count
+        classes = highest(mean)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds["network"] += time.monotonic() - started
+        return classes, mean
 
     def _input_for(self, network: UNet, image: Tensor, height: int, width: int) -> Tensor:
         """Cut an image [1, C, H, W] to a size that the network takes; an unpadded one needs less border."""
@@ -263,7 +280,10 @@ class Coverage:
 
     def rows(self, y: int, height: int) -> np.ndarray:
         """Return rows y ... y+height-1 of the mask at the view's size: bool [height, width]."""
-        return self.mask[np.ix_(self._rows[y : y + height], self._columns)]
+        rows = self._rows[y : y + height]
+        if not self.mask[rows[0] : rows[-1] + 1].any():
+            return np.zeros((height, self.width), bool)
+        return self.mask[np.ix_(rows, self._columns)]
 
     def extent(self, y: int, x: int, height: int, width: int) -> tuple[int, int, int, int] | None:
         """Return (y0, x0, y1, x1) that encloses the tissue in a rectangle, all in pixels of the view; None if none."""
@@ -276,6 +296,18 @@ class Coverage:
         y0, y1 = np.searchsorted(rows, used_rows[0], "left"), np.searchsorted(rows, used_rows[1], "right")
         x0, x1 = np.searchsorted(columns, used_columns[0], "left"), np.searchsorted(columns, used_columns[1], "right")
         return y + int(y0), x + int(x0), y + int(y1), x + int(x1)
+
+
+def turned(image: Tensor, turns: int, mirrored: bool) -> Tensor:
+    """Turn [..., H, W] by quarter turns, and mirror it then."""
+    image = torch.rot90(image, turns, (-2, -1)) if turns else image
+    return image.flip(-1) if mirrored else image
+
+
+def turned_back(image: Tensor, turns: int, mirrored: bool) -> Tensor:
+    """Undo `turned`."""
+    image = image.flip(-1) if mirrored else image
+    return torch.rot90(image, -turns, (-2, -1)) if turns else image
 
 
 def softmax(logits: Tensor) -> Tensor:

@@ -72,6 +72,9 @@ class ComponentFinder:
         """
         for class_index in range(1, self.n_classes):
             mask = (classes == class_index).astype(np.uint8)
+            if not self._open[class_index] and not mask.any():
+                self._last_labels.pop(class_index, None)
+                continue
             count, labels = cv2.connectedComponents(mask, connectivity=4)
             found = _components_of(class_index, count, labels, y, probabilities[class_index])
             yield from self._continue(class_index, labels, found)
@@ -131,7 +134,8 @@ def _components_of(
 
 def _signed_area(ring: np.ndarray) -> float:
     x, y = ring[:, 0], ring[:, 1]
-    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) / 2
+    inner = x[:-1] @ y[1:] - x[1:] @ y[:-1]
+    return float(inner + x[-1] * y[0] - x[0] * y[-1]) / 2
 
 
 def trace_rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

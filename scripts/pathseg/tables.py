@@ -72,7 +72,7 @@ def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | N
     Returns
     -------
     list of dict
-        `slide` (name: the file name without its ending), `path`, `mpp` (µm per pixel or None).
+        `slide` (name: the file name without its ending), `path`, `mpp` (µm per pixel or None), `tissue` (file or None).
 
     Raises
     ------
@@ -105,18 +105,25 @@ def slide_name(path: str | Path) -> str:
 
 def _matches(pattern: str) -> list[Row]:
     if not glob.has_magic(pattern):
-        return [{"path": pattern, "mpp": None}]
+        return [{"path": pattern, "mpp": None, "tissue": None}]
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if not paths:
         raise TableError(f"slides: no file matches {pattern!r}; patterns are relative to the working directory")
-    return [{"path": path, "mpp": None} for path in paths]
+    return [{"path": path, "mpp": None, "tissue": None} for path in paths]
 
 
 def _slide_table(path: Path, schema: dict[str, Any], folder: str | None) -> list[Row]:
     rows = _read_rows(path, schema)
     _raise(_duplicates(path, rows, "slide"))
     base = Path(folder) / "table.tsv" if folder else path
-    return [{"path": _beside(base, row["slide"]), "mpp": row["mpp"]} for row in rows]
+    return [
+        {
+            "path": _beside(base, row["slide"]),
+            "mpp": row["mpp"],
+            "tissue": _beside(base, row["tissue"]) if row.get("tissue") else None,
+        }
+        for row in rows
+    ]
 
 
 def _read_rows(path: Path, schema: dict[str, Any]) -> list[Row]:
@@ -204,7 +211,7 @@ def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) 
         f"{row.get('sample') or row.get('slide')}: {column} {row[column]} does not exist"
         for row in rows
         for column in columns
-        if not row[column].startswith(made_under + "/") and not Path(row[column]).is_file()
+        if row[column] and not row[column].startswith(made_under + "/") and not Path(row[column]).is_file()
     ]
 
 

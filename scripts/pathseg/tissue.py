@@ -1,12 +1,15 @@
 """Tell tissue from glass."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import dilation, disk, remove_small_objects
 
+from pathseg.annotations import is_annotation_file, pixels_inside, read_annotations
 from pathseg.resample import ResampledSlide
-from pathseg.slides import Slide
+from pathseg.slides import Slide, read_labels
 
 # Saturation (0..1) that counts as stained. Otsu's threshold lies between glass and the typical tissue, and may lie
 # above a pale fragment; the upper limit makes the mask err towards tissue, the lower one keeps out noise of the glass.
@@ -49,3 +52,30 @@ def find_tissue(slide: Slide) -> np.ndarray:
     threshold = np.clip(threshold_otsu(saturation), LOWEST_THRESHOLD, HIGHEST_THRESHOLD)
     tissue = remove_small_objects(saturation > threshold, max_size=SMALLEST_PIXELS)
     return dilation(tissue, disk(MARGIN_PIXELS))
+
+
+def read_tissue(path: str | Path, slide: Slide) -> np.ndarray:
+    """Read a user's own mask of the tissue.
+
+    Parameters
+    ----------
+    path
+        An image of any size that covers the whole slide, whose pixels above 0 are tissue; or annotations (GeoJSON) of
+        any class in pixels of the slide.
+    slide
+        The slide.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool [h, w] that covers the whole slide.
+    """
+    if not is_annotation_file(path):
+        return read_labels(path) > 0
+    scale = min(1.0, MASK_SIDE / max(slide.width, slide.height))
+    width, height = (max(1, round(side * scale)) for side in (slide.width, slide.height))
+    tissue = np.zeros((height, width), bool)
+    for annotation in read_annotations(path):
+        scales = (width / slide.width, height / slide.height)
+        tissue |= pixels_inside(annotation.polygon, (0, 0, width, height), scales)
+    return tissue

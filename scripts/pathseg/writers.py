@@ -2,8 +2,10 @@
 
 import queue
 import tempfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +17,8 @@ from pathseg import __version__
 from pathseg.colors import rgb_of
 
 TIFF_TILE = 512
+# zlib's: class maps become small at any, and the network should not wait.
+COMPRESSION_LEVEL = 3
 # Strips that may wait for the writer, so that a slow disk slows the network down and does not fill the memory.
 STRIPS_WAITING = 2
 # A file that may grow beyond 4 GB must be a BigTIFF; compression is not counted on.
@@ -121,7 +125,7 @@ class PyramidWriter:
         if held.shape[1]:
             yield held
 
-    def _finest_tiles(self, rows: Iterator[np.ndarray], levels: "_Levels") -> Iterator[np.ndarray]:
+    def _finest_tiles(self, rows: Iterator[np.ndarray], levels: "_Levels") -> Iterator[bytes]:
         if not self.planes:
             for row in rows:
                 yield from _tiles_of(row)
@@ -153,6 +157,10 @@ class _Levels:
 
     def add(self, strip: np.ndarray) -> None:
         """Take every 2nd, 4th ... pixel of the next rows [planes, h, W]."""
+        if not strip.any():
+            # The scratch file is empty, which reads as zeros.
+            self._next_row += strip.shape[1]
+            return
         for level, array in enumerate(self._arrays[1:], start=1):
             step = 2**level
             first = -self._next_row % step
@@ -171,9 +179,25 @@ class _Levels:
         return self._arrays[level]
 
 
-def _tiles_of(planes: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the tiles of [planes, h, w], plane by plane and row by row."""
+def _tiles_of(planes: np.ndarray) -> Iterator[bytes]:
+    """Yield the compressed tiles of [planes, h, w], plane by plane and row by row."""
     for plane in planes:
         for y in range(0, plane.shape[0], TIFF_TILE):
             for x in range(0, plane.shape[1], TIFF_TILE):
-                yield np.ascontiguousarray(plane[y : y + TIFF_TILE, x : x + TIFF_TILE])
+                yield encoded(plane[y : y + TIFF_TILE, x : x + TIFF_TILE])
+
+
+def encoded(tile: np.ndarray) -> bytes:
+    """Compress a tile [h, w]; one at the lower or right end is filled up with zeros."""
+    value = int(tile[0, 0])
+    if tile.shape == (TIFF_TILE, TIFF_TILE) and (tile == value).all():
+        return _encoded_plain(value)
+    full = np.zeros((TIFF_TILE, TIFF_TILE), np.uint8)
+    full[: tile.shape[0], : tile.shape[1]] = tile
+    return zlib.compress(full, COMPRESSION_LEVEL)
+
+
+@cache
+def _encoded_plain(value: int) -> bytes:
+    """Compress a tile that has one value, as most of a slide's glass has."""
+    return zlib.compress(np.full((TIFF_TILE, TIFF_TILE), value, np.uint8), COMPRESSION_LEVEL)

@@ -135,4 +135,20 @@ def test_the_border_costs_little_at_the_size_that_memory_allows(wf, dtype):
 def test_bands_of_wide_slides_are_lower():
     predictor = Predictor([small_unet(depth=5)], CPU, torch.bfloat16)
     assert predictor.kept_size(4000, None)[0] == 1024
-    assert predictor.kept_size(65_536, None)[0] == 512
+    assert predictor.kept_size(65_536, None)[0] == 768
+
+
+def test_turned_and_mirrored_tiles_are_averaged(tissue_field):
+    """The result does not depend on tiles; each of the eight ways alone is a turned network on a turned image."""
+    image, network = tissue_field[0][:64, :64], small_unet()
+    predictor = Predictor([network], CPU, torch.float32, tta=True)
+    whole_result, _ = join(predict_bands(ArrayView(image), predictor, 64, None))
+    _, in_tiles = join(predict_bands(ArrayView(image), predictor, 16, None))
+    expected = np.zeros((2, 64, 64), np.float32)
+    for turns in range(4):
+        for mirrored_too in (False, True):
+            seen = np.rot90(image, turns)[:, :: -1 if mirrored_too else 1]
+            output = whole(network, np.ascontiguousarray(seen))
+            expected += np.rot90(output[:, :, :: -1 if mirrored_too else 1], -turns, (1, 2)) / 8
+    assert np.abs(in_tiles / 255 - expected).max() < 0.51 / 255 + 1e-4
+    assert (whole_result == expected.argmax(0)).mean() > 0.999

@@ -7,14 +7,13 @@ import torch
 from evaluate import score_table
 from make_demo_cohort import make_field, write_slide
 from plot_training import draw_curves
-from predict_slide import Totals, load_models, summarize, thumbnail_rows
+from predict_slide import load_models
 from split_patients import count_pixels
 from summarize_slides import summary_table
 from visualize_network import find_layer, layer_activations, layer_kernels
 
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import CheckpointError, ConfigError, ImageError
-from pathseg.inference import Band
 from pathseg.slides import open_slide
 from pathseg.synthesis import draw_patient
 
@@ -33,25 +32,6 @@ class TestEvaluate:
 
 
 class TestPredict:
-    def test_summary_by_hand(self):
-        classes = np.array([[0, 1], [1, 1]], np.uint8)
-        probabilities = np.array([[[204, 51], [51, 0]], [[51, 204], [204, 255]]], np.uint8)
-        tissue = np.array([[True, True], [True, False]])
-        totals = Totals(np.zeros(2, np.int64), np.zeros(2), np.array([0, 1]))
-        totals.add(Band(0, classes, probabilities, tissue))
-        stroma, gland = summarize(totals, ["stroma", "gland"], 4.0)
-        assert (stroma["pixels"], gland["pixels"]) == (1, 2)
-        assert gland["area_mm2"] == 8e-6
-        assert gland["mean_probability"] == pytest.approx(0.8)
-        assert gland["share_of_tissue"] == pytest.approx(2 / 3, abs=1e-6)
-
-    @pytest.mark.parametrize("step", [1, 2, 3, 7])
-    def test_thumbnails_of_bands_join_to_that_of_the_whole(self, rng, step):
-        whole = rng.integers(0, 3, (50, 31), dtype=np.uint8)
-        empty = np.zeros((0, 0))
-        rows = [thumbnail_rows(Band(y, whole[y : y + 16], empty, empty), step) for y in range(0, 50, 16)]
-        np.testing.assert_array_equal(np.concatenate(rows), whole[::step, ::step])
-
     def test_models_that_are_averaged_must_agree(self, tmp_path):
         nowhere = {"mpp": None, "resize": None}
         for name, extra in [

@@ -1,0 +1,61 @@
+"""Pictures of slides with the classes laid over them."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from pathseg.figures import class_legend, class_picture, show
+
+# Inches per picture: the text is as large in relation to a small picture as to a large one.
+WIDTH_INCHES = 11
+SMALLEST_WIDTH = 500
+# Opacity of the classes over the slide.
+OPACITY = 0.35
+
+
+def draw_overlay(
+    image: np.ndarray, classes: np.ndarray, names: list[str], colors: list[str], title: str, mpp: float | None
+) -> Figure:
+    """Draw a slide with the classes laid over it, but the first.
+
+    Parameters
+    ----------
+    image
+        uint8 [H, W, 3].
+    classes
+        Class indices [H, W].
+    names, colors
+        Of the classes.
+    title
+        Name of the slide.
+    mpp
+        µm per pixel of the image for the scale bar, or None.
+    """
+    height, width = image.shape[:2]
+    picture = class_picture(classes, colors).astype(float)
+    shown = np.where((classes > 0)[..., None], (1 - OPACITY) * image + OPACITY * picture, image)
+    size = (WIDTH_INCHES, WIDTH_INCHES * height / width + 0.8)
+    figure = Figure(figsize=size, dpi=max(width, SMALLEST_WIDTH) / WIDTH_INCHES)
+    axes = figure.subplots()
+    show(axes, shown.astype(np.uint8), title)
+    for index in range(1, len(names)):
+        if (classes == index).any() and min(classes.shape) > 1:
+            axes.contour(classes == index, [0.5], colors=colors[index], linewidths=1)
+    if mpp:
+        draw_scale_bar(axes, width, height, mpp)
+    class_legend(figure, names[1:], colors[1:])
+    return figure
+
+
+def draw_scale_bar(axes: Axes, width: int, height: int, mpp: float) -> None:
+    """Draw a bar of a round length, about a fifth of the picture [height, width] pixels of `mpp` µm."""
+    wanted = width * mpp / 5
+    step = 10 ** np.floor(np.log10(wanted))
+    length = max(factor * step for factor in (1, 2, 5) if factor * step <= wanted)
+    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    bar, margin, thickness = length / mpp, 0.02 * width, max(3.0, 0.004 * width)
+    axes.add_patch(Rectangle((margin, height - margin - thickness), bar, thickness, color="black"))
+    place = (margin + bar / 2, height - margin - 2 * thickness)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 2}
+    axes.text(*place, text, ha="center", va="bottom", bbox=box)
