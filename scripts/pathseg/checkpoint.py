@@ -77,6 +77,10 @@ def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
     CheckpointError
         If the weights do not fit the architecture that the file itself names, or are not finite.
     """
+    if checkpoint["in_channels"] != 3:
+        raise CheckpointError(
+            f"{path}: takes {checkpoint['in_channels']} channels; pathseg reads RGB images, which have 3"
+        )
     try:
         network = UNet(**{key: checkpoint[key] for key in ARCHITECTURE_KEYS})
         network.load_state_dict(checkpoint["model_dict"])

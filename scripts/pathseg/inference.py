@@ -6,6 +6,7 @@ is blended, because nothing differs.
 """
 
 import itertools
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathseg.folding import folded
+from pathseg.folding import folded, lowered
 from pathseg.geometry import aligned_range
 from pathseg.unet import UNet, receptive_radius, smallest_input
 from pathseg.views import View
+
+logger = logging.getLogger("pathseg")
 
 # Tiles that are read ahead of the network.
 TILES_AHEAD = 3
@@ -86,9 +89,7 @@ class Predictor:
     """
 
     def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
-        self.networks = [
-            folded(network).to(device=device, dtype=dtype, memory_format=torch.channels_last) for network in networks
-        ]
+        self.networks = [lowered(folded(network), device, dtype) for network in networks]
         self.device, self.dtype = device, dtype
         self.n_classes = networks[0].n_classes
         self.stride = max(network.stride for network in networks)
@@ -115,7 +116,12 @@ class Predictor:
             Side that the user asks for, or None for the size that memory allows.
         """
         if wanted:
-            return (self._up_to_stride(wanted),) * 2
+            side = self._up_to_stride(max(wanted, self.border))
+            if side != wanted:
+                logger.info(
+                    "prediction.tile: takes %d instead of %d, the smallest that serves this network", side, wanted
+                )
+            return side, side
         per_pixel = LEVEL_MAPS * max(2**network.wf for network in self.networks) * self.dtype.itemsize
         area, border = NETWORK_BYTES // per_pixel, 2 * self.border
         height = min(KEPT_HEIGHT, max(BAND_PIXELS // width, self.border))

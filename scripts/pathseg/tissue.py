@@ -15,7 +15,9 @@ from pathseg.slides import Slide, read_labels
 # above a pale fragment; the upper limit makes the mask err towards tissue, the lower one keeps out noise of the glass.
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.02, 0.045
 
-# Side in pixels of the picture in which tissue is looked for, and the margin that is added around it.
+# Tissue is looked for at this µm per pixel, so that it does not depend on the scanner's; on large slides, and where the
+# pixel size is unknown, in a picture of this side in pixels. A margin is added around it.
+MASK_MPP = 4.0
 MASK_SIDE = 2048
 MARGIN_PIXELS = 4
 SMALLEST_PIXELS = 16
@@ -45,7 +47,8 @@ def find_tissue(slide: Slide) -> np.ndarray:
     numpy.ndarray
         bool [h, w] that covers the whole slide, at most `MASK_SIDE` pixels a side.
     """
-    view = ResampledSlide(slide, max(1.0, max(slide.width, slide.height) / MASK_SIDE))
+    wanted = MASK_MPP / slide.mpp if slide.mpp else 1.0
+    view = ResampledSlide(slide, max(wanted, max(slide.width, slide.height) / MASK_SIDE))
     saturation = gaussian(stained(view.read(0, 0, view.width, view.height)), sigma=2)
     if saturation.max() == saturation.min():
         return np.full(saturation.shape, saturation.max() > HIGHEST_THRESHOLD)

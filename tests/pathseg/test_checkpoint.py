@@ -91,6 +91,7 @@ def test_code_in_a_file_is_not_run(tmp_path, write):
         ({"wf": 3}, "do not fit"),
         ({"n_classes": 5}, "do not fit"),
         ({"up_mode": "magic"}, "do not fit"),
+        ({"in_channels": 4}, "takes 4 channels"),
         ({"depth": None}, "lacks depth"),
     ],
 )

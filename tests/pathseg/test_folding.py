@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from conftest import small_unet
-from pathseg.folding import folded
+from pathseg.folding import folded, lowered, rounded
 from pathseg.unet import receptive_radius
 
 
@@ -35,3 +35,24 @@ def test_the_network_itself_is_not_changed():
 def test_normalisations_are_gone_but_before_transposed_convolutions(up_mode, left):
     layers = folded(small_unet(depth=3, up_mode=up_mode)).modules()
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers) == left
+
+
+def test_rounded_weights_keep_the_sum_of_each_kernel():
+    torch.manual_seed(0)
+    weights = torch.randn(8, 5, 3, 3)
+    result = rounded(weights, torch.bfloat16)
+    assert torch.equal(result, result.bfloat16().float())
+    assert (result - weights).abs().max() < 2 * (weights.bfloat16().float() - weights).abs().max()
+    sums, plain, exact = (values.sum(dim=(2, 3)) for values in (result, weights.bfloat16().float(), weights))
+    assert (sums - exact).abs().mean() < 0.1 * (plain - exact).abs().mean()
+
+
+@pytest.mark.parametrize("up_mode", ["upconv", "upsample"])
+def test_lower_precision_costs_less_than_plain_rounding(up_mode, tissue_field):
+    network = small_unet(depth=4, wf=3, up_mode=up_mode)
+    image = torch.from_numpy(tissue_field[0].copy()).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        exact = folded(network)(image)
+        low = lowered(folded(network), torch.device("cpu"), torch.bfloat16)(image.bfloat16()).float()
+        plain = folded(network).bfloat16()(image.bfloat16()).float()
+    assert (low - exact).square().mean() < 0.5 * (plain - exact).square().mean()

@@ -132,6 +132,14 @@ def test_the_border_costs_little_at_the_size_that_memory_allows(wf, dtype):
     assert computed / (height * width) < 1.4 if wf < 6 else 1.6
 
 
+def test_a_tile_that_is_too_small_is_enlarged_and_said(caplog):
+    predictor = Predictor([small_unet(depth=5)], CPU, torch.float32)
+    with caplog.at_level("INFO"):
+        assert predictor.kept_size(4000, 40) == (96, 96)
+    assert "takes 96 instead of 40" in caplog.text
+    assert predictor.kept_size(4000, 512) == (512, 512)
+
+
 def test_bands_of_wide_slides_are_lower():
     predictor = Predictor([small_unet(depth=5)], CPU, torch.bfloat16)
     assert predictor.kept_size(4000, None)[0] == 1024

@@ -12,8 +12,8 @@ import torch
 import yaml
 from shapely.geometry import shape
 
-from conftest import small_unet
-from workflow_conftest import copy_workflow, write_project
+from conftest import small_unet, write_image
+from workflow_conftest import copy_workflow, write_project, write_slide
 
 
 def test_everything_is_there(finished):
@@ -149,6 +149,64 @@ def test_cross_validation_and_experiments(tmp_path):
     assert (tmp_path / "results/slides/flat/slide 0/classes.tif").is_file()
     scored = pd.read_csv(tmp_path / "results/validation/small/fold1/metrics_per_patient.tsv", sep="\t")
     assert set(scored["patient"]) == {row["patient"] for row in workflow.rows_of_part("fold1")}
+
+
+def test_annotations_that_pathseg_wrote_train_a_model(finished, tmp_path):
+    """Slides with GeoJSON annotations are samples, and a GeoJSON file says where a slide's tissue is."""
+    workflow = write_project(copy_workflow(tmp_path))
+    rows = ["sample\tpatient\timage\tmask\tpart"]
+    for number, part in enumerate(("train", "val")):
+        written = finished.folder / f"results/slides/default/slide {number}/annotations.geojson.gz"
+        (tmp_path / f"data/{number}.geojson.gz").write_bytes(written.read_bytes())
+        rows.append(f"s{number}\tp{number}\tslide {number}.tif\t{number}.geojson.gz\t{part}")
+    (tmp_path / "data/samples.tsv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "data/slides.tsv").write_text("slide\ttissue\nslide 0.tif\t1.geojson.gz\n")
+    workflow.configure(outside_annotations="background", split={"val": 0.5, "test": 0}, training={"epochs": 1})
+    workflow.snakemake("results/validation/default/holdout/metrics.tsv", "predict")
+    with tables.open_file(tmp_path / "results/databases/train.h5") as file:
+        pixels = file.root.numpixels[1]
+    predicted = tifffile.imread(finished.folder / "results/slides/default/slide 0/classes.tif")
+    np.testing.assert_array_equal(pixels, np.bincount(predicted.ravel(), minlength=2))
+    summary = json.loads((tmp_path / "results/slides/default/slide 0/summary.json").read_text())
+    assert summary["tissue_source"] == "data/1.geojson.gz"
+    assert 0 < summary["tissue_share"] < 0.7
+
+
+def test_two_scans_of_a_slide_give_the_same_map(finished, tmp_path):
+    """One at 0.5 and one at 0.25 µm per pixel, for a model of 1 µm per pixel."""
+    workflow = copy_workflow(tmp_path)
+    fine = tifffile.imread(finished.folder / "data/slide 0.tif").repeat(2, 0).repeat(2, 1)
+    write_slide(tmp_path / "fine.tif", fine, 0.25)
+    write_slide(tmp_path / "coarse.tif", tifffile.imread(finished.folder / "data/slide 0.tif"), 0.5)
+    model = finished.folder / "results/models/default/holdout/best.pt"
+    (tmp_path / "config/config.yaml").write_text((finished.folder / "config/config.yaml").read_text())
+    workflow.snakemake("predict", "--config", f"model={model}", "slides=*.tif")
+    one, other = (
+        tifffile.imread(tmp_path / f"results/slides/model-best/{name}/classes.tif") for name in ("fine", "coarse")
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_bad_slide_does_not_keep_the_others_waiting(finished, tmp_path):
+    workflow = copy_workflow(tmp_path)
+    good = (finished.folder / "data/slide 0.tif").read_bytes()
+    (tmp_path / "a good.tif").write_bytes(good)
+    (tmp_path / "b cut.tif").write_bytes(good[: len(good) // 2])
+    (tmp_path / "c empty.tif").touch()
+    write_image(tmp_path / "d no size.png", np.zeros((50, 50, 3), np.uint8))
+    write_slide(tmp_path / "e tiny.tif", np.full((1, 1, 3), 200, np.uint8))
+    model = finished.folder / "results/models/default/holdout/best.pt"
+    (tmp_path / "config/config.yaml").write_text((finished.folder / "config/config.yaml").read_text())
+    printed = workflow.snakemake("predict", "--config", f"model={model}", "slides=[a-e]*.*", check=False)
+    assert "c empty.tif: is empty (0 bytes)" in printed
+    assert "d no size.png: the file does not say its pixel size; fill in the column `mpp`" in printed
+    assert "b cut.tif: " in printed
+    assert "Traceback" not in printed
+    slides = tmp_path / "results/slides/model-best"
+    assert tifffile.imread(slides / "e tiny/classes.tif").shape == (1, 1)
+    assert (slides / "a good/summary.json").is_file()
+    left = [path for name in ("b cut", "c empty", "d no size") for path in (slides / name).glob("*")]
+    assert not left
 
 
 def test_real_tissue(real_data, tmp_path):
