@@ -1,7 +1,9 @@
 """Choose where and in which arithmetic the network runs."""
 
+import contextlib
 import ctypes
 import logging
+import mmap
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +16,7 @@ logger = logging.getLogger("pathseg")
 # faulted in again at the next.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEEP_BYTES = 2**30
+PAGE_SIZE = mmap.PAGESIZE
 
 
 def choose_device(gpus: int, threads: int) -> torch.device:
@@ -52,6 +55,18 @@ def _keep_freed_memory() -> None:
     for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
         mallopt(parameter, _KEEP_BYTES)
     mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def give_back_memory(above: int) -> None:
+    """Give freed memory back to the system, if the process holds more than `above` bytes.
+
+    What `_keep_freed_memory` keeps falls into pieces over time; giving it back now and then costs little.
+    """
+    statistics = Path("/proc/self/statm")
+    if not statistics.is_file() or int(statistics.read_text(encoding="ascii").split()[1]) * PAGE_SIZE < above:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def compute_type(precision: str, device: torch.device) -> torch.dtype:

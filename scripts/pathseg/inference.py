@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pathseg.devices import give_back_memory
 from pathseg.folding import folded, lowered
 from pathseg.geometry import aligned_range
 from pathseg.unet import UNet, receptive_radius, smallest_input
@@ -30,6 +31,8 @@ TILES_AHEAD = 3
 KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
 # Bytes that the maps of a network's first level may take, of which about `LEVEL_MAPS` are alive at a time.
 NETWORK_BYTES, LEVEL_MAPS = 2**29, 5
+# Freed memory is given back to the system when the process holds more than this.
+MEMORY_BYTES = 5 * 2**28
 # Pixels of a band, whose height is lowered for wide slides.
 BAND_PIXELS = 3 * 2**24
 
@@ -226,6 +229,7 @@ def predict_bands(view: View, predictor: Predictor, tile: tuple[int, int], tissu
         pixels = _read_ahead(reader, predictor, view, list(itertools.chain.from_iterable(rows)))
         for y, row in zip(range(0, view.height, step_y), rows, strict=True):
             yield _predict_band(predictor, pixels, row, covers, y, min(step_y, view.height - y), view.width)
+            give_back_memory(MEMORY_BYTES)
 
 
 def _read_ahead(

@@ -31,17 +31,39 @@ class Component:
         Its area.
     probability_sum : float
         Sum over its pixels of the probability (0..1) of its class.
+    part_of : Component, optional
+        What it has been merged into.
     """
 
     class_index: int
     polygons: list[Polygon] = field(default_factory=list)
     pixels: int = 0
     probability_sum: float = 0.0
+    part_of: "Component | None" = None
 
     def joined(self) -> Polygon:
         """Return the whole region as one polygon, whose parts in neighbouring bands are merged."""
-        merged = self.polygons[0] if len(self.polygons) == 1 else shapely.union_all(self.polygons)
-        return merged.simplify(0) if len(self.polygons) > 1 else merged
+        joined = self.polygons[0] if len(self.polygons) == 1 else shapely.coverage_union_all(self.polygons)
+        if not joined.is_valid:
+            # The outlines of two bands may make one that touches itself in a corner; slower, this makes a hole of it.
+            joined = shapely.union_all(self.polygons)
+        return joined.simplify(0)
+
+    def root(self) -> "Component":
+        """Return the region that this one has become a part of, or itself."""
+        return self if self.part_of is None else self.part_of.root()
+
+    def merge(self, other: "Component") -> None:
+        """Take in another part of the same region."""
+        into, part = self.root(), other.root()
+        if into is part:
+            return
+        if len(part.polygons) > len(into.polygons):
+            into, part = part, into
+        into.polygons += part.polygons
+        into.pixels += part.pixels
+        into.probability_sum += part.probability_sum
+        part.part_of, part.polygons = into, []
 
 
 class ComponentFinder:
@@ -71,13 +93,17 @@ class ComponentFinder:
             uint8 [C, h, W], probability times 255.
         """
         for class_index in range(1, self.n_classes):
-            mask = (classes == class_index).astype(np.uint8)
-            if not self._open[class_index] and not mask.any():
-                self._last_labels.pop(class_index, None)
-                continue
-            count, labels = cv2.connectedComponents(mask, connectivity=4)
-            found = _components_of(class_index, count, labels, y, probabilities[class_index])
-            yield from self._continue(class_index, labels, found)
+            columns = np.flatnonzero((classes == class_index).any(axis=0))
+            first, last = np.zeros((2, classes.shape[1]), np.int32)
+            found: dict[int, Component] = {}
+            if len(columns):
+                # Only where the class is: a slide is wide, and its tissue often is not.
+                used = slice(int(columns[0]), int(columns[-1]) + 1)
+                mask = (classes[:, used] == class_index).astype(np.uint8)
+                count, labels = cv2.connectedComponents(mask, connectivity=4)
+                first[used], last[used] = labels[0], labels[-1]
+                found = _components_of(class_index, count, labels, (used.start, y), probabilities[class_index][:, used])
+            yield from self._continue(class_index, first, last, found)
 
     def finish(self) -> Iterator[Component]:
         """Yield the regions that reach the last row."""
@@ -85,38 +111,27 @@ class ComponentFinder:
             yield from {id(component): component for component in open_ones.values()}.values()
             open_ones.clear()
 
-    def _continue(self, class_index: int, labels: np.ndarray, found: dict[int, Component]) -> Iterator[Component]:
-        """Merge a band's regions with those that reached the end of the band before."""
+    def _continue(
+        self, class_index: int, first: np.ndarray, last: np.ndarray, found: dict[int, Component]
+    ) -> Iterator[Component]:
+        """Merge a band's regions with those that reached the end of the band before, and yield those that end here.
+
+        `first` and `last` are the labels of the band's first and last row.
+        """
         before = self._open[class_index]
-        last = self._last_labels.get(class_index)
-        if last is not None:
-            touching = (last > 0) & (labels[0] > 0)
-            for old, new in np.unique(np.column_stack([last[touching], labels[0][touching]]), axis=0):
-                _merge(before, int(old), found, int(new))
-        reaching = set(np.unique(labels[-1][labels[-1] > 0]).tolist())
-        still_open = {id(found[label]) for label in reaching}
-        everything = {id(c): c for c in [*before.values(), *found.values()]}
-        self._open[class_index] = {label: found[label] for label in reaching}
-        self._last_labels[class_index] = labels[-1]
-        yield from (component for key, component in everything.items() if key not in still_open)
-
-
-def _merge(before: dict[int, Component], old: int, found: dict[int, Component], new: int) -> None:
-    """Make the region `old` of the band before and `new` of this one the same object."""
-    into, other = before[old], found[new]
-    if into is other:
-        return
-    into.polygons += other.polygons
-    into.pixels += other.pixels
-    into.probability_sum += other.probability_sum
-    for components in (before, found):
-        for label, component in components.items():
-            if component is other:
-                components[label] = into
+        above = self._last_labels.get(class_index, np.zeros_like(first))
+        touching = (above > 0) & (first > 0)
+        for old, new in np.unique(np.column_stack([above[touching], first[touching]]), axis=0).tolist():
+            before[old].merge(found[new])
+        roots = {id(root): root for root in (part.root() for part in [*before.values(), *found.values()])}
+        self._open[class_index] = {label: found[label].root() for label in np.unique(last[last > 0]).tolist()}
+        self._last_labels[class_index] = last
+        still_open = {id(component) for component in self._open[class_index].values()}
+        yield from (root for key, root in roots.items() if key not in still_open)
 
 
 def _components_of(
-    class_index: int, count: int, labels: np.ndarray, y: int, probability: np.ndarray
+    class_index: int, count: int, labels: np.ndarray, corner: tuple[int, int], probability: np.ndarray
 ) -> dict[int, Component]:
     pixels = np.bincount(labels.ravel(), minlength=count)
     sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=count) / 255
@@ -126,7 +141,7 @@ def _components_of(
     shells: dict[int, list[np.ndarray]] = {}
     holes: dict[int, list[np.ndarray]] = {}
     for label, ring in trace_rings(labels):
-        (shells if _signed_area(ring) > 0 else holes).setdefault(label, []).append(ring + (0, y))
+        (shells if _signed_area(ring) > 0 else holes).setdefault(label, []).append(ring + corner)
     for label, component in components.items():
         component.polygons.append(Polygon(shells[label][0], holes.get(label, [])))
     return components
@@ -167,7 +182,7 @@ def trace_rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         owners.append(inside[rows, columns])
     start, direction, owner = (np.concatenate(parts) for parts in (starts, directions, owners))
     following = _following_edges(start, direction, owner, across)
-    yield from _walk(start, direction, owner, following, across)
+    yield from _walk(start, direction, owner, following, labels.shape)
 
 
 def _following_edges(start: np.ndarray, direction: np.ndarray, owner: np.ndarray, across: int) -> np.ndarray:
@@ -192,10 +207,15 @@ def _following_edges(start: np.ndarray, direction: np.ndarray, owner: np.ndarray
 
 
 def _walk(
-    start: np.ndarray, direction: np.ndarray, owner: np.ndarray, following: np.ndarray, across: int
+    start: np.ndarray, direction: np.ndarray, owner: np.ndarray, following: np.ndarray, shape: tuple[int, int]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the closed walks over edges, with the corners where the direction changes."""
-    is_corner = np.zeros(len(start), bool)
+    """Yield the closed walks over edges: the corners where the direction changes, and all on the first and last line.
+
+    There the next band's outlines go on, whose corners must be the same points for the two to be joined.
+    """
+    across = shape[1] + 1
+    line = start // across
+    is_corner = (line == 0) | (line == shape[0])
     turns = direction[following] != direction
     is_corner[following[turns]] = True
     next_of, corner_of = following.tolist(), is_corner.tolist()

@@ -86,12 +86,14 @@ class SlideOutputs:
         self._classes.append(band.classes)
         if self._probability:
             self._probability.append(band.probabilities)
-        self._thumbnail.append(band.classes[-band.y % self._step :: self._step, :: self._step])
+        # A copy: a view would keep the whole band in memory.
+        self._thumbnail.append(band.classes[-band.y % self._step :: self._step, :: self._step].copy())
         self.seconds["writing"] += time.monotonic() - started
         started = time.monotonic()
         self._count(band)
-        height, width = band.classes.shape
-        rows = max(64, OUTLINE_PIXELS // width)
+        height = len(band.classes)
+        used = np.count_nonzero(band.classes.any(axis=0))
+        rows = max(64, OUTLINE_PIXELS // max(used, 1))
         for top in range(0, height, rows):
             part = np.s_[top : top + rows]
             found = self._finder.add(band.y + top, band.classes[part], band.probabilities[:, part])

@@ -1,5 +1,6 @@
 """Write pictures too large for memory: pyramidal TIFF from a stream of strips."""
 
+import itertools
 import queue
 import tempfile
 import zlib
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import tifffile
@@ -97,7 +98,7 @@ class PyramidWriter:
             with tifffile.TiffWriter(self.path, bigtiff=big) as tiff:
                 rows = self._tile_rows(levels)
                 for level, (height, width) in enumerate(levels.shapes):
-                    tiles = self._finest_tiles(rows, levels) if level == 0 else _tiles_of(levels.array(level))
+                    tiles = self._finest_tiles(rows, levels) if level == 0 else levels.tiles(level)
                     tiff.write(
                         tiles,
                         shape=(height, width) if not self.planes else (self.planes, height, width),
@@ -117,8 +118,8 @@ class PyramidWriter:
         held = np.empty((max(self.planes, 1), 0, self.width), np.uint8)
         while (strip := self._queue.get()) is not None:
             strip = strip if strip.ndim == 3 else strip[None]
-            levels.add(strip)
-            held = np.concatenate([held, strip], axis=1)
+            levels.add(strip, keep_finest=self.planes > 0)
+            held = np.concatenate([held, strip], axis=1) if held.shape[1] else strip
             while held.shape[1] >= TIFF_TILE:
                 yield held[:, :TIFF_TILE]
                 held = held[:, TIFF_TILE:]
@@ -128,63 +129,62 @@ class PyramidWriter:
     def _finest_tiles(self, rows: Iterator[np.ndarray], levels: "_Levels") -> Iterator[bytes]:
         if not self.planes:
             for row in rows:
-                yield from _tiles_of(row)
+                yield from _tiles_of(row[0])
             return
         # A TIFF holds one plane after the other, so that the stream has to end before the second can be written.
-        for row in rows:
-            levels.keep_finest(row)
-        yield from _tiles_of(levels.array(0))
+        for _ in rows:
+            pass
+        yield from levels.tiles(0)
 
 
 class _Levels:
-    """The reduced levels of a pyramid, in a scratch file on the disk."""
+    """The reduced levels of a pyramid, in a scratch file on the disk, where what was not written reads as zeros.
 
-    def __init__(self, scratch: Any, n_planes: int, width: int, height: int) -> None:
+    It is read and written by plain calls: pages of a memory map would count as memory of the process.
+    """
+
+    def __init__(self, scratch: BinaryIO, n_planes: int, width: int, height: int) -> None:
+        self._scratch, self._n_planes = scratch, n_planes
         self.shapes = [(height, width)]
         while max(self.shapes[-1]) > TIFF_TILE:
             self.shapes.append(tuple(-(-side // 2) for side in self.shapes[-1]))
-        self._arrays: list[np.ndarray] = []
-        offset = 0
-        for level_height, level_width in self.shapes:
-            size = n_planes * level_height * level_width
-            scratch.truncate(offset + size)
-            self._arrays.append(
-                np.memmap(scratch, np.uint8, "r+", offset=offset, shape=(n_planes, level_height, level_width))
-            )
-            offset += -(-size // 4096) * 4096
+        sizes = [n_planes * level_height * level_width for level_height, level_width in self.shapes]
+        self._offsets = [0, *itertools.accumulate(sizes)]
+        scratch.truncate(self._offsets[-1])
         self._next_row = 0
-        self._next_finest = 0
 
-    def add(self, strip: np.ndarray) -> None:
-        """Take every 2nd, 4th ... pixel of the next rows [planes, h, W]."""
-        if not strip.any():
-            # The scratch file is empty, which reads as zeros.
-            self._next_row += strip.shape[1]
-            return
-        for level, array in enumerate(self._arrays[1:], start=1):
-            step = 2**level
-            first = -self._next_row % step
-            reduced = strip[:, first::step, ::step]
-            start = (self._next_row + first) // step
-            array[:, start : start + reduced.shape[1]] = reduced
+    def add(self, strip: np.ndarray, keep_finest: bool) -> None:
+        """Take every 2nd, 4th ... pixel of the next rows [planes, h, W], and on request every one."""
+        if strip.any():
+            for level in range(0 if keep_finest else 1, len(self.shapes)):
+                step = 2**level
+                first = -self._next_row % step
+                reduced = np.ascontiguousarray(strip[:, first::step, ::step])
+                for plane in range(self._n_planes):
+                    self._scratch.seek(self._place(level, plane, (self._next_row + first) // step))
+                    self._scratch.write(reduced[plane].data)
         self._next_row += strip.shape[1]
 
-    def keep_finest(self, row: np.ndarray) -> None:
-        """Keep the next rows of the finest level."""
-        self._arrays[0][:, self._next_finest : self._next_finest + row.shape[1]] = row
-        self._next_finest += row.shape[1]
+    def _place(self, level: int, plane: int, row: int) -> int:
+        """Return where a row starts in the scratch file."""
+        height, width = self.shapes[level]
+        return self._offsets[level] + (plane * height + row) * width
 
-    def array(self, level: int) -> np.ndarray:
-        """Return a level: uint8 [planes, h, w]."""
-        return self._arrays[level]
+    def tiles(self, level: int) -> Iterator[bytes]:
+        """Yield the compressed tiles of a level, plane by plane and row by row."""
+        height, width = self.shapes[level]
+        for plane in range(self._n_planes):
+            for y in range(0, height, TIFF_TILE):
+                rows = min(TIFF_TILE, height - y)
+                self._scratch.seek(self._place(level, plane, y))
+                strip = np.frombuffer(self._scratch.read(rows * width), np.uint8).reshape(rows, width)
+                yield from _tiles_of(strip)
 
 
-def _tiles_of(planes: np.ndarray) -> Iterator[bytes]:
-    """Yield the compressed tiles of [planes, h, w], plane by plane and row by row."""
-    for plane in planes:
-        for y in range(0, plane.shape[0], TIFF_TILE):
-            for x in range(0, plane.shape[1], TIFF_TILE):
-                yield encoded(plane[y : y + TIFF_TILE, x : x + TIFF_TILE])
+def _tiles_of(strip: np.ndarray) -> Iterator[bytes]:
+    """Yield the compressed tiles of [h, w], h at most `TIFF_TILE`."""
+    for x in range(0, strip.shape[1], TIFF_TILE):
+        yield encoded(strip[:, x : x + TIFF_TILE])
 
 
 def encoded(tile: np.ndarray) -> bytes:
