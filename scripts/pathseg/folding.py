@@ -11,6 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from pathseg.devices import has_bfloat16
 from pathseg.unet import ConvBlock, UNet
 
 # Scale and shift of each channel, which a layer's input has yet to get.
@@ -46,7 +47,7 @@ def lowered(network: UNet, device: torch.device, dtype: torch.dtype) -> UNet:
                 layer.weight.copy_(rounded(layer.weight, dtype))
     biases = {name: values.clone() for name, values in network.named_parameters() if name.endswith("bias")}
     network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-    if dtype != torch.float32 and device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if dtype != torch.float32 and device.type == "cpu" and has_bfloat16(device):
         for name, layer in [*network.named_modules()]:
             if isinstance(layer, nn.Conv2d):
                 parent, _, attribute = name.rpartition(".")

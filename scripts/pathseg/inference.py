@@ -32,7 +32,7 @@ KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
 # Bytes that the maps of a network's first level may take, of which about `LEVEL_MAPS` are alive at a time.
 NETWORK_BYTES, LEVEL_MAPS = 2**29, 5
 # Freed memory is given back to the system when the process holds more than this.
-MEMORY_BYTES = 5 * 2**28
+MEMORY_BYTES = 6 * 2**28
 # Pixels of a band, whose height is lowered for wide slides.
 BAND_PIXELS = 3 * 2**24
 

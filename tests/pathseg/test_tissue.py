@@ -1,10 +1,15 @@
+import json
+
 import numpy as np
 import pytest
+import shapely
 import tifffile
+from shapely.geometry import mapping
 
+from conftest import write_image
 from pathseg.slides import open_slide
 from pathseg.synthesis import draw_field, draw_patient, draw_tissue_outline
-from pathseg.tissue import find_tissue, tissue_share
+from pathseg.tissue import find_tissue, read_tissue, tissue_share
 
 GLASS = (242, 242, 243)
 
@@ -58,3 +63,17 @@ def test_synthetic_slide(tmp_path):
 @pytest.mark.parametrize(("color", "share"), [((180, 90, 160), 1), ((240, 240, 241), 0)])
 def test_share_of_tissue(color, share):
     assert tissue_share(np.full((64, 64, 3), color, np.uint8)) == share
+
+
+def test_a_users_own_mask(tmp_path):
+    slide = slide_with(tmp_path, lambda image: None)
+    mask = np.zeros((15, 20), np.uint8)
+    mask[3:5, 4:8] = 7
+    write_image(tmp_path / "m.png", mask)
+    np.testing.assert_array_equal(read_tissue(tmp_path / "m.png", slide), mask > 0)
+    feature = {"geometry": mapping(shapely.box(400, 300, 800, 500)), "properties": {}}
+    (tmp_path / "m.geojson").write_text(json.dumps([feature]))
+    tissue = read_tissue(tmp_path / "m.geojson", slide)
+    assert tissue.shape == (1500, 2000)
+    assert tissue.sum() == 400 * 200
+    assert tissue[300:500, 400:800].all()
