@@ -31,8 +31,9 @@ TILES_AHEAD = 3
 KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
 # Bytes that the maps of a network's first level may take, of which about `LEVEL_MAPS` are alive at a time.
 NETWORK_BYTES, LEVEL_MAPS = 2**29, 5
-# Freed memory is given back to the system when the process holds more than this.
-MEMORY_BYTES = 6 * 2**28
+# Every so many bands, freed memory is given back to the system if the process holds more than this.
+BANDS_BETWEEN_TRIMS = 4
+MEMORY_BYTES = 5 * 2**28
 # Pixels of a band, whose height is lowered for wide slides.
 BAND_PIXELS = 3 * 2**24
 
@@ -227,9 +228,10 @@ def predict_bands(view: View, predictor: Predictor, tile: tuple[int, int], tissu
     rows = [[tile for tile in row if tile] for row in tiles]
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
         pixels = _read_ahead(reader, predictor, view, list(itertools.chain.from_iterable(rows)))
-        for y, row in zip(range(0, view.height, step_y), rows, strict=True):
+        for number, (y, row) in enumerate(zip(range(0, view.height, step_y), rows, strict=True), start=1):
             yield _predict_band(predictor, pixels, row, covers, y, min(step_y, view.height - y), view.width)
-            give_back_memory(MEMORY_BYTES)
+            if number % BANDS_BETWEEN_TRIMS == 0:
+                give_back_memory(MEMORY_BYTES)
 
 
 def _read_ahead(
