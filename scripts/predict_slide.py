@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from pathseg import __version__
-from pathseg.checkpoint import Checkpoint, build_network, load_checkpoint
+from pathseg.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
 from pathseg.colors import colors_of
 from pathseg.devices import choose_device, compute_type, describe
 from pathseg.errors import CheckpointError
@@ -78,11 +78,6 @@ def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dic
                     f"{path}: its {what} {mine} differ from {first} of {paths[0]}; models that are averaged must agree"
                 )
     return models
-
-
-def class_names(model: Checkpoint) -> list[str]:
-    """Return the names of a model's classes."""
-    return [class_["name"] for class_ in model["classes"]]
 
 
 def watched(bands: Iterator[Band], view: ResampledSlide) -> Iterator[Band]:

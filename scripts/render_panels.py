@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pathseg.checkpoint import build_network, load_checkpoint
+from pathseg.checkpoint import build_network, class_names, load_checkpoint
 from pathseg.colors import colors_of
 from pathseg.database import TileDatabase
 from pathseg.devices import choose_device, compute_type
@@ -138,7 +138,7 @@ if __name__ == "__main__":
     checkpoint = load_checkpoint(snakemake.input.model)
     network = build_network(checkpoint, snakemake.input.model)
     predictor = Predictor([network], device, compute_type("auto", device))
-    names = [class_["name"] for class_ in checkpoint["classes"]]
+    names = class_names(checkpoint)
     colors = colors_of(names, params.classes)
     with TileDatabase(snakemake.input.database) as database:
         scores = np.full(len(database), np.nan)

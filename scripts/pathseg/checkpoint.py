@@ -90,3 +90,8 @@ def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
     if broken:
         raise CheckpointError(f"{path}: has weights that are not numbers (in {broken[0]}); train it again")
     return network.eval()
+
+
+def class_names(checkpoint: Checkpoint) -> list[str]:
+    """Return the names of a model's classes."""
+    return [class_["name"] for class_ in checkpoint["classes"]]

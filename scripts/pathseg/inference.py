@@ -197,7 +197,7 @@ class Predictor:
         return image[..., start : start + rows, start : start + columns]
 
 
-def predict_bands(view: View, predictor: Predictor, tile: tuple[int, int], tissue: np.ndarray | None) -> Iterator[Band]:
+def predict_bands(view: View, predictor: Predictor, tile: int | None, tissue: np.ndarray | None) -> Iterator[Band]:
     """Predict a slide in bands from top to bottom.
 
     Parameters

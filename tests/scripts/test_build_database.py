@@ -13,21 +13,20 @@ from pathseg.labels import IGNORE
 PLAIN = {"size": 32, "stride": 16, "mpp": None, "resize": 1.0, "pad": 0, "min_tissue": 0.0}
 
 
+def write_sample(folder, image, mask):
+    """Write an image and its mask, and return their row of the split table."""
+    paths = {"image": folder / "i.png", "mask": folder / "m.png"}
+    for key, pixels in (("image", image), ("mask", mask)):
+        write_image(paths[key], pixels)
+    return {"sample": "s", "patient": "p", "mpp": None} | {key: str(path) for key, path in paths.items()}
+
+
 @pytest.fixture
 def sample(tmp_path, rng):
     """An image of 70 x 50 random pixels with its mask, on the disk and as arrays."""
     image = rng.integers(0, 255, (50, 70, 3), dtype=np.uint8)
     mask = (rng.random((50, 70)) > 0.5).astype(np.uint8) * 255
-    write_image(tmp_path / "i.png", image)
-    write_image(tmp_path / "m.png", mask)
-    row = {
-        "sample": "s",
-        "patient": "p",
-        "image": str(tmp_path / "i.png"),
-        "mask": str(tmp_path / "m.png"),
-        "mpp": None,
-    }
-    return row, image, mask
+    return write_sample(tmp_path, image, mask), image, mask
 
 
 def tiles_of(row, outside="ignore", **changes):
@@ -82,15 +81,7 @@ def test_resolution(sample):
 def test_tiles_without_tissue_are_left_out(tmp_path, tissue_field):
     image, epithelium = tissue_field[0].copy(), tissue_field[1].astype(np.uint8) * 255
     image[:, 128:] = 243
-    write_image(tmp_path / "i.png", image)
-    write_image(tmp_path / "m.png", epithelium)
-    row = {
-        "sample": "s",
-        "patient": "p",
-        "image": str(tmp_path / "i.png"),
-        "mask": str(tmp_path / "m.png"),
-        "mpp": None,
-    }
+    row = write_sample(tmp_path, image, epithelium)
     _, images, _, corners = tiles_of(row, size=64, stride=64, min_tissue=0.5)
     assert len(images) == 6
     assert (corners[:, 0] < 128).all()
