@@ -20,7 +20,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from skimage.util import view_as_windows
 
-from pathseg.augment import Augmentation, augment
+from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.devices import autocast, choose_device, compute_type, give_back_memory
 from pathseg.inference import Predictor, predict_bands
 from pathseg.losses import weighted_cross_entropy
@@ -53,13 +53,12 @@ def train(network: UNet, image: np.ndarray, mask: np.ndarray, steps: int) -> UNe
         corners = rng.integers(0, len(mask) - 256, (8, 2))
         images = np.stack([image[y : y + 256, x : x + 256] for y, x in corners])
         masks = np.stack([mask[y : y + 256, x : x + 256] for y, x in corners]).astype(np.uint8)
-        inputs, truth = augment(
-            torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks), Augmentation(), generator
-        )
+        tiles = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks), None
+        inputs, truth, _ = augment(*tiles, Augmentation(), draw_changes(8, 256, Augmentation(), generator))
         with autocast(torch.device("cpu"), compute_type("auto", torch.device("cpu"))):
             logits = network(inputs.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
-        weighted_cross_entropy(logits.float(), truth, torch.ones(2), 1.0, 1).backward()
+        weighted_cross_entropy(logits.float(), truth, torch.ones(2)).backward()
         optimizer.step()
     return network.eval()
 

@@ -71,7 +71,7 @@ def part_rows(*parts):
 
 def rows_digest(rows):
     """Return a digest of what a database or a score depends on beside the files themselves."""
-    return digest([[row[key] for key in ("sample", "patient", "part", "image", "mask", "mpp")] for row in rows])
+    return digest([[row[key] for key in ("sample", "patient", "part", "image", "mask", "instances", "mpp")] for row in rows])
 
 
 def images_of_part(wildcards):
@@ -80,8 +80,13 @@ def images_of_part(wildcards):
 
 
 def masks_of_part(wildcards):
-    """Return the masks of a part."""
-    return [row["mask"] for row in part_rows(wildcards.part)]
+    """Return the masks of a part, and the images of its objects."""
+    return labels_of(part_rows(wildcards.part))
+
+
+def labels_of(rows):
+    """Return the masks of rows of the split table, and the images of their objects where there are any."""
+    return [row[key] for row in rows for key in ("mask", "instances") if row[key]]
 
 
 def digest_of_part(wildcards):
@@ -111,7 +116,7 @@ def training_settings(wildcards):
 
 def preview_settings(wildcards):
     """Return what of an experiment's training changes what the network is fed."""
-    keys = ("augmentation", "edge_weight", "edge_width", "seed")
+    keys = ("augmentation", "edges", "edge_weight", "edge_width", "edge_w0", "seed")
     return {key: training_settings(wildcards)[key] for key in keys}
 
 
@@ -126,8 +131,8 @@ def scored_images(wildcards):
 
 
 def scored_masks(wildcards):
-    """Return the masks of those parts."""
-    return [row["mask"] for row in part_rows(*scored_parts(wildcards))]
+    """Return the masks of those parts, and the images of their objects."""
+    return labels_of(part_rows(*scored_parts(wildcards)))
 
 
 def digest_of_scored(wildcards):

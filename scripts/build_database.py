@@ -17,9 +17,10 @@ import pandas as pd
 
 from pathseg import __version__
 from pathseg.database import DatabaseWriter
+from pathseg.edges import REACH, gap_map, objects_of
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
-from pathseg.label_maps import LabelMap, count_labels, open_labels
+from pathseg.label_maps import LabelImage, LabelMap, count_labels, open_instances, open_labels
 from pathseg.labels import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.resample import ResampledSlide
@@ -40,6 +41,7 @@ class Cutting:
     resize: float | None
     pad: int
     min_tissue: float
+    edge_sigma: float | None
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Source:
     ----------
     row : dict
         Its row of the split table.
-    view, labels
-        Its pixels and class indices.
+    view, labels, instances
+        Its pixels, class indices, and numbers of objects if there are any.
     corners : list of (int, int)
         Where its tiles start, (x, y) in pixels of the view.
     pixels : numpy.ndarray
@@ -70,6 +72,7 @@ class Source:
     row: dict[str, Any]
     view: ResampledSlide
     labels: LabelMap
+    instances: LabelImage | None
     corners: list[tuple[int, int]]
     pixels: np.ndarray
 
@@ -82,30 +85,47 @@ def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> 
     slide = open_slide(row["image"])
     view = ResampledSlide(slide, 1 / cutting.resize if cutting.resize else cutting.mpp / choose_mpp(slide, row["mpp"]))
     labels = open_labels(row["mask"], view, labelling.classes, labelling.ignore_value, labelling.outside)
+    instances = open_instances(row["instances"], view) if row["instances"] else None
     size, pad = cutting.size, cutting.pad
     xs, ys = (tile_starts(max(side + 2 * pad, size), size, cutting.stride) for side in (view.width, view.height))
     corners = [
         (x - pad, y - pad) for y in ys for x in xs if (labels.read(x - pad, y - pad, size, size) != IGNORE).any()
     ]
-    return Source(row, view, labels, corners, count_labels(labels, view.width, view.height, len(labelling.classes)))
+    pixels = count_labels(labels, view.width, view.height, len(labelling.classes))
+    return Source(row, view, labels, instances, corners, pixels)
 
 
-def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tuple[list[np.ndarray], np.ndarray]:
     """Cut tiles; those with too little tissue are left out.
 
     Returns
     -------
-    images, masks : numpy.ndarray
-        uint8 [n, H, W, 3] and [n, H, W].
+    arrays : list of numpy.ndarray
+        Images uint8 [n, H, W, 3], masks uint8 [n, H, W] and, with `edge_sigma`, edge maps uint8 [n, H, W].
     corners : numpy.ndarray
         Their top left corners [n, 2], (x, y) in pixels of the image file.
     """
     size = cutting.size
+    if cutting.min_tissue:
+        corners = [(x, y) for x, y in corners if tissue_share(source.view.read(x, y, size, size)) >= cutting.min_tissue]
     images = np.array([source.view.read(x, y, size, size) for x, y in corners], np.uint8).reshape(-1, size, size, 3)
     masks = np.array([source.labels.read(x, y, size, size) for x, y in corners], np.uint8).reshape(-1, size, size)
-    kept = np.array([not cutting.min_tissue or tissue_share(image) >= cutting.min_tissue for image in images], bool)
-    places = np.array(corners, float).reshape(-1, 2) * source.view.downsample
-    return images[kept], masks[kept], places[kept]
+    arrays = [images, masks]
+    if cutting.edge_sigma:
+        maps = [edge_map(source, x, y, size, cutting.edge_sigma) for x, y in corners]
+        arrays.append(np.array(maps, np.uint8).reshape(-1, size, size))
+    return arrays, np.array(corners, float).reshape(-1, 2) * source.view.downsample
+
+
+def edge_map(source: Source, x: int, y: int, size: int, sigma: float) -> np.ndarray:
+    """Return the gap map of a tile, uint8 [H, W], made from so much around it that no border shows."""
+    reach = int(np.ceil(REACH * sigma))
+    side = size + 2 * reach
+    if source.instances is None:
+        objects = objects_of(source.labels.read(x - reach, y - reach, side, side))
+    else:
+        objects = source.instances.read(x - reach, y - reach, side, side)
+    return gap_map(objects, sigma)[reach : reach + size, reach : reach + size]
 
 
 def digests(row: dict[str, Any]) -> dict[str, str]:
@@ -158,6 +178,7 @@ if __name__ == "__main__":
         "tile_size": cutting.size,
         "stride": cutting.stride,
         "pad": cutting.pad,
+        "edge_sigma": cutting.edge_sigma,
         "pathseg_version": __version__,
     }
     with (

@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pathseg.checkpoint import Checkpoint, build_network, load_checkpoint
-from pathseg.devices import choose_device, compute_type
+from pathseg.devices import choose_devices, compute_type
 from pathseg.figures import save_figure
 from pathseg.files import atomic_path
 from pathseg.inference import Predictor, predict_bands
@@ -127,7 +127,7 @@ def draw_confusion(confusions: pd.Series, names: list[str]) -> Figure:
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params, output = snakemake.params, snakemake.output
-    device = choose_device(snakemake.resources.get("gpu", 0), snakemake.threads)
+    (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     checkpoint = load_checkpoint(snakemake.input.model)
     predictor = Predictor([build_network(checkpoint, snakemake.input.model)], device, compute_type("auto", device))
     split = pd.read_csv(snakemake.input.split, sep="\t", dtype={"sample": str, "patient": str})

@@ -27,7 +27,7 @@ import numpy as np
 from pathseg import __version__
 from pathseg.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
 from pathseg.colors import colors_of
-from pathseg.devices import choose_device, compute_type, describe
+from pathseg.devices import choose_devices, compute_type, describe
 from pathseg.errors import CheckpointError
 from pathseg.files import atomic_path, file_digest
 from pathseg.inference import Band, Predictor, predict_bands
@@ -183,7 +183,7 @@ if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params, paths = snakemake.params, list(snakemake.input.models)
     started = time.monotonic()
-    device = choose_device(snakemake.resources.get("gpu", 0), snakemake.threads)
+    (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     settings = dict(params.prediction)
     models = load_models(paths, params.classes, {key: settings[key] for key in ("mpp", "resize")})
     networks = [build_network(model, path) for model, path in zip(models, paths, strict=True)]

@@ -3,7 +3,7 @@
 Outputs
 -------
 preview : PNG
-    For some tiles: as stored, as changed at random, with its mask, and with the band of the edge weight.
+    For some tiles: as stored, as changed at random, with its mask, and with the edges where the loss is raised.
 """
 
 from contextlib import ExitStack
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from pathseg.augment import Augmentation, augment
+from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.database import TileDatabase
+from pathseg.edges import edge_band
 from pathseg.figures import class_legend, class_picture, save_figure, show
 from pathseg.logs import start_log
-from pathseg.losses import edge_band
-from pathseg.training import Tiles
+from pathseg.tiles import Tiles
 
 SHOWN_TILES = 6
 
@@ -29,7 +29,7 @@ def draw_preview(
     edges: np.ndarray,
     names: list[str],
     colors: list[str],
-    edge_weight: float,
+    edges_title: str,
 ) -> Figure:
     """Draw tiles row by row.
 
@@ -42,17 +42,17 @@ def draw_preview(
     masks
         Their class indices [N, h, w].
     edges
-        Their edge bands, bool [N, h, w].
+        How much the loss of their pixels is raised, float [N, h, w] in 0..1.
     names, colors
         Of the classes.
-    edge_weight
-        Factor on the loss inside the band.
+    edges_title
+        What the edges are.
     """
     figure = Figure(figsize=(11, 2.75 * len(images) + 0.6))
-    titles = ("stored", "fed to the network", "its mask (white: ignored)", f"its edges (loss x {edge_weight:g})")
+    titles = ("stored", "fed to the network", "its mask (white: ignored)", edges_title)
     for row, axes in enumerate(figure.subplots(len(images), 4, squeeze=False)):
-        outlined = changed[row].copy()
-        outlined[edges[row]] = (0, 1, 0)
+        share = edges[row][..., None]
+        outlined = (1 - share) * changed[row] + share * np.array([0.0, 1.0, 0.0])
         pictures = (images[row], changed[row], class_picture(masks[row], colors), outlined)
         for axis, picture, title in zip(axes, pictures, titles, strict=True):
             show(axis, picture, title if row == 0 else "")
@@ -65,19 +65,26 @@ if __name__ == "__main__":
     params = snakemake.params
     settings = params.training
     with ExitStack() as stack:
-        tiles = Tiles([stack.enter_context(TileDatabase(path)) for path in snakemake.input.training])
+        databases = [stack.enter_context(TileDatabase(path)) for path in snakemake.input.training]
+        tiles = Tiles(databases, settings["edges"] == "distance")
         chosen = np.unique(np.linspace(0, len(tiles) - 1, SHOWN_TILES).astype(int))
-        stored, masks = tiles.read(chosen)
+        batch = tiles.read(chosen)
+    augmentation = Augmentation(**settings["augmentation"])
     generator = torch.Generator().manual_seed(settings["seed"])
-    changed, changed_masks = augment(stored, masks, Augmentation(**settings["augmentation"]), generator)
-    edges = edge_band(changed_masks, settings["edge_width"])
+    changes = draw_changes(len(chosen), batch.images.shape[-1], augmentation, generator)
+    changed, masks, edges = augment(*batch, augmentation, changes)
+    if edges is None:
+        title = f"its edges (loss x {settings['edge_weight']:g})"
+        edges = edge_band(masks, settings["edge_width"]).float()
+    else:
+        title = f"its gaps (loss x 1 to {1 + settings['edge_w0']:g})"
     figure = draw_preview(
-        stored.permute(0, 2, 3, 1).numpy(),
+        batch.images.permute(0, 2, 3, 1).numpy(),
         changed.permute(0, 2, 3, 1).numpy(),
-        changed_masks.numpy().astype(np.uint8),
+        masks.numpy().astype(np.uint8),
         edges.numpy(),
         [class_["name"] for class_ in params.classes],
         [class_["color"] for class_ in params.classes],
-        settings["edge_weight"],
+        title,
     )
     save_figure(figure, snakemake.output.preview)

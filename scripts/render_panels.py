@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from pathseg.checkpoint import build_network, class_names, load_checkpoint
 from pathseg.colors import colors_of
 from pathseg.database import TileDatabase
-from pathseg.devices import choose_device, compute_type
+from pathseg.devices import choose_devices, compute_type
 from pathseg.figures import class_legend, class_picture, save_figure, show
 from pathseg.files import atomic_path
 from pathseg.inference import Predictor, predict_bands
@@ -35,6 +35,12 @@ def predict(predictor: Predictor, image: np.ndarray) -> tuple[np.ndarray, np.nda
     """Return class indices uint8 [H, W] and probabilities uint8 [C, H, W] of uint8 [H, W, 3]."""
     bands = list(predict_bands(ArrayView(image), predictor, None, None))
     return np.concatenate([band.classes for band in bands]), np.concatenate([b.probabilities for b in bands], axis=1)
+
+
+def read_tile(database: TileDatabase, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a tile's image uint8 [H, W, 3] and mask uint8 [H, W]."""
+    image, mask = (database.read(name, np.array([index]))[0] for name in ("img", "mask"))
+    return image, mask
 
 
 def raw_output(probabilities: np.ndarray) -> np.ndarray:
@@ -123,9 +129,7 @@ def joined_images(database: TileDatabase) -> Iterator[tuple[str, np.ndarray, np.
         image = np.full((height, width, 3), GLASS, np.uint8)
         mask = np.full((height, width), IGNORE, np.uint8)
         for index, (x, y) in zip(indices, places, strict=True):
-            images, masks = database.read(np.array([index]))
-            image[y : y + size, x : x + size] = images[0]
-            mask[y : y + size, x : x + size] = masks[0]
+            image[y : y + size, x : x + size], mask[y : y + size, x : x + size] = read_tile(database, index)
         rows, columns = np.flatnonzero((mask != IGNORE).any(axis=1)), np.flatnonzero((mask != IGNORE).any(axis=0))
         inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         yield name, image[inside], mask[inside]
@@ -134,7 +138,7 @@ def joined_images(database: TileDatabase) -> Iterator[tuple[str, np.ndarray, np.
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params, output = snakemake.params, snakemake.output
-    device = choose_device(snakemake.resources.get("gpu", 0), snakemake.threads)
+    (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     checkpoint = load_checkpoint(snakemake.input.model)
     network = build_network(checkpoint, snakemake.input.model)
     predictor = Predictor([network], device, compute_type("auto", device))
@@ -143,14 +147,14 @@ if __name__ == "__main__":
     with TileDatabase(snakemake.input.database) as database:
         scores = np.full(len(database), np.nan)
         for index in progress(range(len(database)), "scoring tiles", unit="tile"):
-            images, masks = database.read(np.array([index]))
-            scores[index] = mean_dice(confusion_matrix(masks[0], predict(predictor, images[0])[0], len(names)))
+            image, mask = read_tile(database, index)
+            scores[index] = mean_dice(confusion_matrix(mask, predict(predictor, image)[0], len(names)))
         rows = []
         for kind, index in chosen_tiles(scores, database.samples, params.per_group):
-            images, masks = database.read(np.array([index]))
-            predicted, probabilities = predict(predictor, images[0])
+            image, mask = read_tile(database, index)
+            predicted, probabilities = predict(predictor, image)
             title = f"{kind}: {database.samples[index]}, Dice {scores[index]:.2f}"
-            rows.append((title, probabilities, predicted, masks[0], images[0]))
+            rows.append((title, probabilities, predicted, mask, image))
         save_figure(draw_rows(rows, names, colors, 11), output.sheet)
         with atomic_path(output.pictures) as folder:
             folder.mkdir()

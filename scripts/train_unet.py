@@ -10,12 +10,15 @@ tensorboard : folder
     The same for TensorBoard, with rates of each class and pictures.
 
 What an interrupted run goes on from is kept in `.state` beside the model, where Snakemake does not delete it, and
-removed at the end. `tensorboard --logdir` of that folder shows a training that runs.
+removed at the end. With several GPUs (`--set-resources train_unet:gpu=2`) each takes its part of every batch.
+`tensorboard --logdir` of that folder shows a training that runs.
 """
 
+import logging
 import resource
 import shutil
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,16 @@ import torch
 from pathseg import __version__
 from pathseg.checkpoint import save_checkpoint
 from pathseg.database import TileDatabase, check_databases
-from pathseg.devices import choose_device, describe
+from pathseg.devices import choose_devices, describe, prepare_gpu
 from pathseg.digests import digest
 from pathseg.files import atomic_path
 from pathseg.logs import start_log
-from pathseg.training import Tiles, Trainer, TrainingSettings
+from pathseg.parallel import process_count, process_number, run_on_devices
+from pathseg.tiles import Tiles
+from pathseg.training import Trainer, TrainingSettings
 from pathseg.unet import UNet
+
+log = logging.getLogger("pathseg")
 
 
 def define_training(
@@ -54,58 +61,106 @@ def peak_memory(device: torch.device) -> str:
     return text
 
 
-if __name__ == "__main__":
-    log = start_log(snakemake.log[0])
-    params, output = snakemake.params, snakemake.output
-    device = choose_device(snakemake.resources.get("gpu", 0), snakemake.threads)
+@dataclass(frozen=True)
+class Job:
+    """What is trained, and where its files are."""
+
+    training: list[str]
+    validation: str
+    unet: dict[str, Any]
+    settings: dict[str, Any]
+    classes: list[dict[str, Any]]
+    code: str
+    output: dict[str, str]
+    log: str
+
+
+def train(device: torch.device, job: Job) -> None:
+    """Train on a device, alone or with other processes; the first one writes the outputs."""
+    if process_number():
+        logging.getLogger("pathseg").setLevel(logging.ERROR)
+    elif process_count() > 1:
+        start_log(job.log, mode="a")
+    if device.type == "cuda":
+        prepare_gpu()
+    with_edges = job.settings["edges"] == "distance"
     with ExitStack() as stack:
-        training = [stack.enter_context(TileDatabase(path)) for path in snakemake.input.training]
-        validation = stack.enter_context(TileDatabase(snakemake.input.validation))
+        training = [stack.enter_context(TileDatabase(path)) for path in job.training]
+        validation = stack.enter_context(TileDatabase(job.validation))
         check_databases(training, validation)
-        torch.manual_seed(params.training["seed"])
-        network = UNet(n_classes=len(params.classes), **params.unet)
-        tiles = Tiles(training)
+        torch.manual_seed(job.settings["seed"])
+        network = UNet(n_classes=len(job.classes), **job.unet)
+        tiles = Tiles(training, with_edges)
         log.info(
             "trains %s parameters on %d tiles for %d epochs (%s)",
             f"{sum(values.numel() for values in network.parameters()):,}",
             len(tiles),
-            params.training["epochs"],
-            describe(device),
+            job.settings["epochs"],
+            describe(device, process_count()),
         )
-        state_folder = Path(output.model).parent / ".state"
         trainer = Trainer(
             network,
             tiles,
-            Tiles([validation]),
-            TrainingSettings.from_config(params.training),
-            [class_["name"] for class_ in params.classes],
+            Tiles([validation], with_edges),
+            TrainingSettings.from_config(job.settings),
+            [class_["name"] for class_ in job.classes],
             device,
-            state_folder,
-            define_training(params.unet, params.training, [*training, validation], params.code),
+            Path(job.output["model"]).parent / ".state",
+            define_training(job.unet, job.settings, [*training, validation], job.code),
         )
         best = trainer.run()
-    with atomic_path(output.history) as temporary:
+    if not process_number():
+        write_outputs(job, trainer, best, network.architecture, validation.attributes)
+        log.info(
+            "best epoch %d: mean Dice %.3f on the validation tiles; %s",
+            best["epoch"],
+            best["score"],
+            peak_memory(device),
+        )
+
+
+def write_outputs(
+    job: Job, trainer: Trainer, best: dict[str, Any], architecture: dict[str, Any], attributes: dict[str, Any]
+) -> None:
+    """Write model, history and TensorBoard's folder, and remove the state."""
+    with atomic_path(job.output["history"]) as temporary:
         pd.DataFrame(trainer.history).to_csv(temporary, sep="\t", index=False)
-    with atomic_path(output.tensorboard) as temporary:
-        shutil.copytree(state_folder / "tensorboard", temporary)
+    with atomic_path(job.output["tensorboard"]) as temporary:
+        shutil.copytree(trainer.state_folder / "tensorboard", temporary)
     save_checkpoint(
-        output.model,
-        network.architecture
+        job.output["model"],
+        architecture
         | {
             "epoch": best["epoch"],
             "model_dict": best["model_dict"],
             "optim_dict": best["optim_dict"],
             "best_loss_on_test": best["loss"],
             "best_dice": best["score"],
-            "classes": params.classes,
-            "mpp": validation.attributes["mpp"],
-            "resize": validation.attributes["resize"],
-            "tile_size": validation.attributes["tile_size"],
+            "classes": job.classes,
+            "mpp": attributes["mpp"],
+            "resize": attributes["resize"],
+            "tile_size": attributes["tile_size"],
             "pathseg_version": __version__,
             "training_digest": digest(trainer.definition),
         },
     )
-    shutil.rmtree(state_folder)
-    log.info(
-        "best epoch %d: mean Dice %.3f on the validation tiles; %s", best["epoch"], best["score"], peak_memory(device)
+    shutil.rmtree(trainer.state_folder)
+
+
+if __name__ == "__main__":
+    start_log(snakemake.log[0])
+    params = snakemake.params
+    run_on_devices(
+        train,
+        choose_devices(snakemake.resources.get("gpu", 0), snakemake.threads),
+        Job(
+            training=list(snakemake.input.training),
+            validation=snakemake.input.validation,
+            unet=params.unet,
+            settings=params.training,
+            classes=params.classes,
+            code=params.code,
+            output=dict(snakemake.output.items()),
+            log=snakemake.log[0],
+        ),
     )

@@ -104,7 +104,7 @@ if __name__ == "__main__":
             raise ConfigError(
                 f"network_pictures.tile: there is no tile {params.tile}; the validation database has {len(database)}"
             )
-        images, _ = database.read(np.array([params.tile]))
+        images = database.read("img", np.array([params.tile]))
         name = database.samples[params.tile]
     save_figure(draw_grid(layer_kernels(layer, params.layer), f"Kernels of {params.layer}", "RdBu_r"), output.kernels)
     activations = layer_activations(network, layer, torch.from_numpy(images[0]).permute(2, 0, 1).float() / 255)

@@ -5,7 +5,7 @@ image, mask and weights. Colours change as stains do, in optical density, and as
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +32,77 @@ class Augmentation:
     crop: int | None = None
 
 
-def augment(images: Tensor, masks: Tensor, settings: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Change a batch at random.
+@dataclass(frozen=True)
+class Changes:
+    """What is done to each of N tiles, drawn at random.
+
+    Attributes
+    ----------
+    matrices : Tensor
+        From places in the new tile to places in the old one, both from the middle [N, 2, 2].
+    offsets : Tensor
+        Of the middle, (x, y) in pixels [N, 2].
+    nodes : Tensor
+        Shifts at the nodes of the coarse grid, (x, y) in pixels [N, 2, n, n].
+    stains : Tensor
+        Factor and shift of haematoxylin, eosin and the residual [N, 2, 3].
+    colors : Tensor
+        Factors of brightness, contrast and saturation [N, 3].
+    """
+
+    matrices: Tensor
+    offsets: Tensor
+    nodes: Tensor
+    stains: Tensor
+    colors: Tensor
+
+    def of(self, part: slice, device: torch.device) -> "Changes":
+        """Return the changes of some of the tiles, on a device."""
+        return Changes(*(getattr(self, field.name)[part].to(device) for field in fields(self)))
+
+
+def draw_changes(count: int, size: int, settings: Augmentation, generator: torch.Generator) -> Changes:
+    """Draw what is done to a batch.
+
+    Parameters
+    ----------
+    count
+        Tiles in the batch, N.
+    size
+        Side of a tile in pixels.
+    settings
+        How much to change.
+    generator
+        Source of all randomness, on the CPU, so that the same state gives the same batch on any device.
+    """
+
+    def uniform(*shape: int) -> Tensor:
+        return 2 * torch.rand(count, *shape, generator=generator) - 1
+
+    angle = torch.deg2rad(settings.rotation * uniform())
+    zoom = torch.exp(uniform() * math.log1p(settings.scaling))
+    mirror = torch.ones(count)
+    if settings.flips:
+        angle = angle + math.pi / 2 * torch.randint(0, 4, (count,), generator=generator)
+        mirror = 1 - 2 * torch.randint(0, 2, (count,), generator=generator).float()
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    matrices = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).reshape(count, 2, 2)
+    # Quarter turns must be exact: what is a rounding error away from zero would interpolate between pixels.
+    matrices = torch.where(matrices.abs() < 1e-6, torch.zeros(()), matrices)
+    side = settings.crop or size
+    offsets = uniform(2) * (size - side) / 2
+    if side % 2 == size % 2:
+        offsets = offsets.round()
+    n_nodes = max(2, round(side / ELASTIC_SPACING) + 1)
+    nodes = settings.elastic * torch.randn(count, 2, n_nodes, n_nodes, generator=generator)
+    stains = torch.stack([1 + settings.stain * uniform(3), settings.stain / 10 * uniform(3)], dim=1)
+    return Changes(matrices, offsets, nodes, stains, 1 + settings.color * uniform(3))
+
+
+def augment(
+    images: Tensor, masks: Tensor, edges: Tensor | None, settings: Augmentation, changes: Changes
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Change a batch.
 
     Parameters
     ----------
@@ -41,10 +110,12 @@ def augment(images: Tensor, masks: Tensor, settings: Augmentation, generator: to
         uint8 [N, 3, H, W], RGB.
     masks
         uint8 [N, H, W], class indices or `IGNORE`.
+    edges
+        uint8 [N, H, W], stored edge maps, if there are any.
     settings
         How much to change.
-    generator
-        Source of all randomness, on the CPU: the same state gives the same batch on any device.
+    changes
+        What `draw_changes` has drawn for these tiles, on their device.
 
     Returns
     -------
@@ -52,65 +123,45 @@ def augment(images: Tensor, masks: Tensor, settings: Augmentation, generator: to
         float32 [N, 3, h, w] in 0..1.
     masks : Tensor
         int64 [N, h, w]; what was outside the tile is `IGNORE`.
+    edges : Tensor or None
+        float32 [N, h, w] in 0..1.
     """
-    side = settings.crop or images.shape[-1]
-    positions = random_positions(len(images), images.shape[-2:], side, settings, generator).to(images.device)
-    images = warp_images(images.float() / 255, positions)
+    positions = source_positions(images.shape[-1], settings.crop or images.shape[-1], changes, bool(settings.elastic))
+    layers = images if edges is None else torch.cat([images, edges[:, None]], dim=1)
+    layers = warp_images(layers.float() / 255, positions)
+    images, edges = layers[:, :3], None if edges is None else layers[:, 3]
     masks = warp_masks(masks, positions).long()
     if settings.stain:
-        images = jitter_stain(images, settings.stain, generator)
+        images = change_stains(images, changes.stains)
     if settings.color:
-        images = jitter_color(images, settings.color, generator)
-    return images.clamp_(0, 1), masks
+        images = change_colors(images, changes.colors)
+    return images.clamp(0, 1), masks, edges
 
 
-def random_positions(
-    count: int, size: tuple[int, int], side: int, settings: Augmentation, generator: torch.Generator
-) -> Tensor:
-    """Choose where each output pixel is taken from.
+def source_positions(size: int, side: int, changes: Changes, elastic: bool) -> Tensor:
+    """Return where each pixel of the new tiles is taken from.
 
     Parameters
     ----------
-    count
-        Tiles in the batch, N.
-    size
-        Height and width of the tiles in pixels.
-    side
-        Side of the square that is cut out, in pixels.
-    settings, generator
-        See `augment`.
+    size, side
+        Sides of the old and the new tiles in pixels.
+    changes
+        See `draw_changes`.
+    elastic
+        Whether to deform.
 
     Returns
     -------
     Tensor
         float32 [N, side, side, 2], (x, y) in pixels; a pixel's centre is a whole number.
     """
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
-
-    angle = torch.deg2rad(uniform(-settings.rotation, settings.rotation))
-    zoom = torch.exp(uniform(-1, 1) * math.log1p(settings.scaling))
-    mirror = torch.ones(count)
-    if settings.flips:
-        angle = angle + math.pi / 2 * torch.randint(0, 4, (count,), generator=generator)
-        mirror = 1 - 2 * torch.randint(0, 2, (count,), generator=generator).float()
-    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    matrix = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).reshape(count, 2, 2)
-    # Quarter turns must be exact: what is a rounding error away from zero would interpolate between pixels.
-    matrix = torch.where(matrix.abs() < 1e-6, torch.zeros(()), matrix)
-    height, width = size
-    offset = torch.stack([uniform(-1, 1) * (width - side) / 2, uniform(-1, 1) * (height - side) / 2], dim=1)
-    if side % 2 == width % 2:
-        offset = offset.round()
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2]) + offset
-    axis = torch.arange(side) - (side - 1) / 2
+    axis = torch.arange(side, device=changes.matrices.device) - (side - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    positions = torch.einsum("nij,hwj->nhwi", matrix, torch.stack([x, y], dim=-1)) + centre[:, None, None, :]
-    if settings.elastic:
-        n_nodes = max(2, round(side / ELASTIC_SPACING) + 1)
-        nodes = settings.elastic * torch.randn(count, 2, n_nodes, n_nodes, generator=generator)
-        shifts = F.interpolate(nodes, size=(side, side), mode="bicubic", align_corners=True)
+    grid = torch.stack([x, y], dim=-1)
+    centres = changes.offsets + (size - 1) / 2
+    positions = torch.einsum("nij,hwj->nhwi", changes.matrices, grid) + centres[:, None, None, :]
+    if elastic:
+        shifts = F.interpolate(changes.nodes, size=(side, side), mode="bicubic", align_corners=True)
         positions = positions + shifts.permute(0, 2, 3, 1)
     return positions
 
@@ -132,28 +183,24 @@ def warp_masks(masks: Tensor, positions: Tensor) -> Tensor:
     return taken.masked_fill(outside, IGNORE)
 
 
-def jitter_stain(images: Tensor, spread: float, generator: torch.Generator) -> Tensor:
-    """Change the strength of each stain of RGB images in 0..1, [N, 3, H, W].
+def change_stains(images: Tensor, stains: Tensor) -> Tensor:
+    """Change the strength of each stain of RGB images in 0..1, [N, 3, H, W], by factors and shifts [N, 2, 3].
 
     Colours are unmixed into haematoxylin, eosin and a residual (Ruifrok and Johnston, 2001), each is scaled and
     shifted, and mixed again, as Tellez et al. (2019, doi 10.1016/j.media.2019.101544) do. A change of a linear
     mixture of logarithms is one 3x3 matrix and a shift.
     """
-    count, device = len(images), images.device
-    scale = 1 + spread * (2 * torch.rand(count, 3, generator=generator) - 1)
-    shift = spread / 10 * (2 * torch.rand(count, 3, generator=generator) - 1)
-    unmix, mix = torch.from_numpy(HED_FROM_OD).float(), torch.from_numpy(OD_FROM_HED).float()
-    matrix = unmix @ (scale[:, :, None] * mix)
-    offset = shift @ mix
+    unmix, mix = (torch.from_numpy(matrix).float().to(images.device) for matrix in (HED_FROM_OD, OD_FROM_HED))
+    matrix = unmix @ (stains[:, 0, :, None] * mix)
+    offset = stains[:, 1] @ mix
     density = -torch.log(images.clamp(min=1 / 255))
-    density = torch.einsum("nchw,ncd->ndhw", density, matrix.to(device)) + offset.to(device)[:, :, None, None]
+    density = torch.einsum("nchw,ncd->ndhw", density, matrix) + offset[:, :, None, None]
     return torch.exp(-density)
 
 
-def jitter_color(images: Tensor, spread: float, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast and saturation of RGB images in 0..1, [N, 3, H, W]."""
-    factors = 1 + spread * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
-    brightness, contrast, saturation = factors.to(images.device)
+def change_colors(images: Tensor, factors: Tensor) -> Tensor:
+    """Change brightness, contrast and saturation of RGB images in 0..1, [N, 3, H, W], by factors [N, 3]."""
+    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - mean) * contrast + mean * brightness
     grey = images.mean(dim=1, keepdim=True)

@@ -1,8 +1,9 @@
 """The tile database: a PyTables file in the tutorial's layout, with what training must know beside it.
 
-`/img` uint8 [N, H, W, 3], `/mask` uint8 [N, H, W] of class indices (IGNORE where nothing is known), `/filename`,
-`/numpixels` [2, C] (class indices, pixel counts); `/tiles` (sample, patient, x, y, downsample) and `/sources`
-(sample, image, mask and their SHA-256). One chunk is one tile, so that a tile is read alone, and carries a checksum.
+`/img` uint8 [N, H, W, 3], `/mask` uint8 [N, H, W] of class indices (IGNORE where nothing is known), on request `/edge`
+uint8 [N, H, W] (see `pathseg.edges.gap_map`), `/filename`, `/numpixels` [2, C] (class indices, pixel counts); `/tiles`
+(sample, patient, x, y, downsample) and `/sources` (sample, image, mask and their SHA-256). One chunk is one tile, so
+that a tile is read alone, and carries a checksum.
 """
 
 import json
@@ -37,7 +38,8 @@ class DatabaseWriter:
     complib, complevel
         PyTables compression, "none" for none.
     attributes
-        Plain values kept as attributes of the root, see `TileDatabase.attributes`.
+        Plain values kept as attributes of the root, see `TileDatabase.attributes`; with an `edge_sigma`, tiles have
+        edge maps.
     """
 
     def __init__(
@@ -46,14 +48,16 @@ class DatabaseWriter:
         compression = {} if complib == "none" else {"complib": complib, "complevel": complevel}
         filters = tables.Filters(fletcher32=True, **compression)
         self._file = tables.open_file(str(path), "w", title="pathseg tiles")
-        side, create = tile_size, self._file.create_earray
-        self._images = create(
-            "/", "img", tables.UInt8Atom(), (0, side, side, 3), filters=filters, chunkshape=(1, side, side, 3)
-        )
-        self._masks = create(
-            "/", "mask", tables.UInt8Atom(), (0, side, side), filters=filters, chunkshape=(1, side, side)
-        )
-        self._names = create("/", "filename", tables.StringAtom(255), (0,))
+        shapes = {"img": (tile_size, tile_size, 3), "mask": (tile_size, tile_size)}
+        if attributes.get("edge_sigma"):
+            shapes["edge"] = (tile_size, tile_size)
+        self._arrays = [
+            self._file.create_earray(
+                "/", name, tables.UInt8Atom(), (0, *shape), filters=filters, chunkshape=(1, *shape)
+            )
+            for name, shape in shapes.items()
+        ]
+        self._names = self._file.create_earray("/", "filename", tables.StringAtom(255), (0,))
         self._tiles = self._file.create_table("/", "tiles", TILE_COLUMNS)
         self._sources = self._file.create_table("/", "sources", SOURCE_COLUMNS)
         self._pixels = np.zeros(n_classes)
@@ -64,34 +68,33 @@ class DatabaseWriter:
         self._sources.append([tuple(source[name].encode() for name in SOURCE_COLUMNS.names)])
         self._pixels += pixels
 
-    def append(
-        self, row: dict[str, Any], images: np.ndarray, masks: np.ndarray, corners: np.ndarray, downsample: float
-    ) -> None:
+    def append(self, row: dict[str, Any], arrays: list[np.ndarray], corners: np.ndarray, downsample: float) -> None:
         """Add tiles of an image.
 
         Parameters
         ----------
         row
             `sample`, `patient` and `image` (file name).
-        images, masks
-            uint8 [n, H, W, 3] and uint8 [n, H, W].
+        arrays
+            Images uint8 [n, H, W, 3], masks uint8 [n, H, W] and, if the database holds them, edge maps
+            uint8 [n, H, W].
         corners
             Top left corners [n, 2] as (x, y) in pixels of the image file.
         downsample
             Pixels of the image file per pixel of a tile.
         """
-        if not len(images):
+        if not len(corners):
             return
-        self._images.append(images)
-        self._masks.append(masks)
-        self._names.append(np.full(len(images), row["image"].encode()[-255:], dtype="S255"))
+        for stored, values in zip(self._arrays, arrays, strict=True):
+            stored.append(values)
+        self._names.append(np.full(len(corners), row["image"].encode()[-255:], dtype="S255"))
         sample, patient = row["sample"].encode(), row["patient"].encode()
         self._tiles.append([(sample, patient, x, y, downsample) for x, y in corners])
 
     @property
     def count(self) -> int:
         """Tiles so far."""
-        return int(self._images.nrows)
+        return int(self._arrays[0].nrows)
 
     def close(self) -> int:
         """Write the pixel counts, close the file and return the number of tiles."""
@@ -121,7 +124,8 @@ class TileDatabase:
     Attributes
     ----------
     attributes : dict
-        `classes` (list of names), `mpp` and `resize` (one is None), `tile_size`, `stride`, `pad`, `pathseg_version`.
+        `classes` (list of names), `mpp` and `resize` (one is None), `tile_size`, `stride`, `pad`, `edge_sigma`
+        (None if there are no edge maps), `pathseg_version`.
     samples, patients : list of str
         Of each tile.
     corners : numpy.ndarray
@@ -174,16 +178,14 @@ class TileDatabase:
         """Bytes of all tiles and masks in memory."""
         return len(self) * self.attributes["tile_size"] ** 2 * 4
 
-    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return tiles in the given order: images uint8 [n, H, W, 3] and masks uint8 [n, H, W]."""
+    def read(self, name: str, indices: np.ndarray) -> np.ndarray:
+        """Return tiles in the given order: `img` uint8 [n, H, W, 3], `mask` or `edge` uint8 [n, H, W]."""
         with self._errors_named():
-            root = self._open().root
-            side = self.attributes["tile_size"]
-            images = np.empty((len(indices), side, side, 3), np.uint8)
-            masks = np.empty((len(indices), side, side), np.uint8)
+            array = getattr(self._open().root, name)
+            result = np.empty((len(indices), *array.shape[1:]), np.uint8)
             for i, index in enumerate(indices):
-                images[i], masks[i] = root.img[index], root.mask[index]
-        return images, masks
+                result[i] = array[index]
+        return result
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -224,7 +226,7 @@ def check_databases(training: list[TileDatabase], validation: TileDatabase) -> N
                 f"patient {shared[0]!r} is in both {database.path} and {validation.path}; scores would be too good. "
                 "Delete both and run again"
             )
-        for key in ("classes", "mpp", "resize", "tile_size"):
+        for key in ("classes", "mpp", "resize", "tile_size", "edge_sigma"):
             if database.attributes[key] != validation.attributes[key]:
                 raise DatabaseError(
                     f"{database.path} and {validation.path} differ in {key}: {database.attributes[key]} and "

@@ -2,9 +2,13 @@
 
 import contextlib
 import ctypes
+import fcntl
 import logging
 import mmap
+import os
 import sys
+import tempfile
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,11 +20,16 @@ logger = logging.getLogger("pathseg")
 # faulted in again at the next.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEEP_BYTES = 2**30
+SECONDS_BETWEEN_LOOKS = 2.0
+# Locks on the GPUs that this process uses.
+_taken: list[int] = []
 PAGE_SIZE = mmap.PAGESIZE
 
 
-def choose_device(gpus: int, threads: int) -> torch.device:
-    """Return the device to use, and set the number of threads of the CPU.
+def choose_devices(gpus: int, threads: int) -> list[torch.device]:
+    """Return the devices to use, and set the number of threads of the CPU.
+
+    Of the GPUs that the process sees (CUDA_VISIBLE_DEVICES) it takes free ones and keeps them until it ends.
 
     Parameters
     ----------
@@ -30,19 +39,83 @@ def choose_device(gpus: int, threads: int) -> torch.device:
         Threads that the scheduler has granted.
     """
     torch.set_num_threads(threads)
-    if gpus and torch.cuda.is_available():
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-        return torch.device("cuda", 0)
-    _keep_freed_memory()
-    return torch.device("cpu")
+    visible = torch.cuda.device_count() if gpus else 0
+    if not visible:
+        _keep_freed_memory()
+        return [torch.device("cpu")]
+    prepare_gpu()
+    if visible < gpus:
+        logger.warning("%d GPUs are granted, but %d can be seen; uses those", gpus, visible)
+    if visible <= gpus:
+        return [torch.device("cuda", number) for number in range(visible)]
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if "CUDA_VISIBLE_DEVICES" in os.environ else []
+    names = names[:visible] or [str(number) for number in range(visible)]
+    taken = take_free(names, gpus, Path(tempfile.gettempdir()) / "pathseg-gpus")
+    return [torch.device("cuda", number) for number in taken]
 
 
-def describe(device: torch.device) -> str:
-    """Name a device for a log line."""
+def prepare_gpu() -> None:
+    """Let this process's GPU compute at its best speed."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+
+
+def take_free(names: list[str], count: int, folder: Path) -> list[int]:
+    """Wait until so many devices are free, and take them until this process ends.
+
+    A device is taken by a lock on a file, which the system frees when the process ends, however it ends.
+
+    Parameters
+    ----------
+    names
+        Names of the devices, the same in all processes.
+    count
+        How many to take.
+    folder
+        Folder of the lock files, shared by the users of the machine.
+
+    Returns
+    -------
+    list of int
+        Positions in `names`.
+    """
+    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # another user's folder, made so by them
+        folder.chmod(0o1777)
+    waited = False
+    while True:
+        tried = {position: _lock(folder / f"{name.strip()}.lock") for position, name in enumerate(names)}
+        locks = {position: lock for position, lock in tried.items() if lock is not None}
+        for position in list(locks)[count:]:
+            os.close(locks.pop(position))
+        if len(locks) == count:
+            _taken.extend(locks.values())
+            return list(locks)
+        for lock in locks.values():
+            os.close(lock)
+        if not waited:
+            logger.info("waits until %d of the %d GPUs are free (locks in %s)", count, len(names), folder)
+            waited = True
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a file and return its descriptor, or None if another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def describe(device: torch.device, count: int = 1) -> str:
+    """Name a device, or so many like it, for a log line."""
+    times = f"{count} x " if count > 1 else ""
     if device.type == "cuda":
-        return f"GPU {torch.cuda.get_device_name(device)}"
-    return f"CPU, {torch.get_num_threads()} threads"
+        return f"{times}GPU {torch.cuda.get_device_name(device)}"
+    return f"{times}CPU, {torch.get_num_threads()} threads"
 
 
 def _keep_freed_memory() -> None:

@@ -49,30 +49,49 @@ def open_labels(
     if is_annotation_file(path):
         return AnnotatedLabels(path, view, [class_["name"] for class_ in classes], outside)
     labels = read_labels(path)
+    _check_size(path, labels, view)
+    indices = to_class_indices(labels, classes, ignore_value, path)
+    return LabelImage(resample_labels(indices, view.width, view.height))
+
+
+def open_instances(path: str, view: ResampledSlide) -> "LabelImage":
+    """Open an image that numbers the objects of an image, 0 for none: int32 values, 0 beyond the image.
+
+    Raises
+    ------
+    ImageError
+        If it does not fit the image.
+    """
+    numbers = read_labels(path)
+    _check_size(path, numbers, view)
+    return LabelImage(resample_labels(numbers.astype(np.int32), view.width, view.height), beyond=0)
+
+
+def _check_size(path: str, labels: np.ndarray, view: ResampledSlide) -> None:
     if labels.shape != (view.slide.height, view.slide.width):
         raise ImageError(
             f"{path}: has {labels.shape[1]} x {labels.shape[0]} pixels, but its image {view.slide.path} has "
             f"{view.slide.width} x {view.slide.height}; a mask must match its image"
         )
-    indices = to_class_indices(labels, classes, ignore_value, path)
-    return LabelImage(resample_labels(indices, view.width, view.height))
 
 
 class LabelImage:
-    """Class indices in memory.
+    """Class indices, or numbers of objects, in memory.
 
     Parameters
     ----------
     indices
-        uint8 [H, W].
+        Whole numbers [H, W].
+    beyond
+        Value of what lies beyond the image.
     """
 
-    def __init__(self, indices: np.ndarray) -> None:
-        self.indices = indices
+    def __init__(self, indices: np.ndarray, beyond: int = IGNORE) -> None:
+        self.indices, self._beyond = indices, beyond
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Return uint8 [height, width], `IGNORE` beyond the image."""
-        result = np.full((height, width), IGNORE, np.uint8)
+        """Return [height, width]."""
+        result = np.full((height, width), self._beyond, self.indices.dtype)
         x0, y0 = max(x, 0), max(y, 0)
         inside = self.indices[y0 : max(y + height, 0), x0 : max(x + width, 0)]
         result[y0 - y : y0 - y + inside.shape[0], x0 - x : x0 - x + inside.shape[1]] = inside

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-def start_log(path: str | Path) -> logging.Logger:
+def start_log(path: str | Path, mode: str = "w") -> logging.Logger:
     """Send log messages to a file and to the terminal, and uncaught errors to both.
 
     A `PathsegError` reaches the terminal as its message alone: its traceback is in the file.
@@ -25,7 +25,9 @@ def start_log(path: str | Path) -> logging.Logger:
     Parameters
     ----------
     path
-        The job's log file; its folder is made, an older file is replaced.
+        The job's log file; its folder is made.
+    mode
+        "w" to replace an older file, "a" to go on with it.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def start_log(path: str | Path) -> logging.Logger:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    to_file = logging.FileHandler(path, mode=mode, encoding="utf-8")
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.addFilter(_is_for_terminal)
     logging.basicConfig(

@@ -1,7 +1,6 @@
 """Scores from confusion matrices."""
 
 import numpy as np
-import pandas as pd
 
 from pathseg.labels import IGNORE
 
@@ -26,35 +25,32 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def class_scores(confusion: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """Compute the scores of each class from a confusion matrix [C, C] (rows are the truth).
+def pixel_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the scores of each class from confusion matrices [..., C, C] (rows are the truth).
 
     A score whose denominator is zero (a class that is neither there nor predicted) is NaN.
 
     Returns
     -------
-    pandas.DataFrame
-        A row for each class: `class`, `pixels` (true ones), `dice`, `iou`, `precision`, `recall`, `specificity`,
-        `accuracy` (share of pixels rightly put into or out of the class).
+    dict of numpy.ndarray
+        `dice`, `iou`, `precision`, `recall`, `specificity`, `accuracy` (share of pixels rightly put into or out of the
+        class), each [..., C].
     """
     confusion = confusion.astype(float)
-    hit = np.diag(confusion)
-    truth, predicted, total = confusion.sum(axis=1), confusion.sum(axis=0), confusion.sum()
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    truth, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    total = truth.sum(axis=-1, keepdims=True)
     false_alarm, missed = predicted - hit, truth - hit
     rest = total - truth - false_alarm
     with np.errstate(divide="ignore", invalid="ignore"):
-        return pd.DataFrame(
-            {
-                "class": names,
-                "pixels": truth.astype(np.int64),
-                "dice": 2 * hit / (truth + predicted),
-                "iou": hit / (truth + predicted - hit),
-                "precision": hit / predicted,
-                "recall": hit / truth,
-                "specificity": rest / (rest + false_alarm),
-                "accuracy": (total - false_alarm - missed) / total,
-            }
-        )
+        return {
+            "dice": 2 * hit / (truth + predicted),
+            "iou": hit / (truth + predicted - hit),
+            "precision": hit / predicted,
+            "recall": hit / truth,
+            "specificity": rest / (rest + false_alarm),
+            "accuracy": (total - false_alarm - missed) / total,
+        }
 
 
 def overall_accuracy(confusion: np.ndarray) -> float:

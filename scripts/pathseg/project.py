@@ -71,7 +71,7 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Proj
     if models and not slides:
         raise ConfigError("nothing to do: give the `slides` that the model is to predict")
     missing = [f"model {model} does not exist" for model in models if not Path(model).is_file()]
-    missing += missing_files(samples, ["image", "mask"], made_under)
+    missing += missing_files(samples, ["image", "mask", "instances"], made_under)
     missing += missing_files(slides, ["path", "tissue"], made_under)
     if missing:
         more = [f"... and {len(missing) - MOST_MESSAGES} more"] if len(missing) > MOST_MESSAGES else []

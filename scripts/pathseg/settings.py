@@ -156,6 +156,10 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
                 f"experiments.{name}: a tile of {side} pixels does not fit unet.depth {unet['depth']} "
                 f"(padding {unet['padding']}): its side must stay even at each halving; {hint}"
             )
+    if training["edges"] == "distance" and not settings["tiles"]["edge_sigma"]:
+        errors.append(
+            f"experiments.{name}: training.edges is distance, which needs tiles.edge_sigma (5 pixels is a good start)"
+        )
     weights = training["class_weights"]
     if isinstance(weights, str) and weights not in ("balanced", "none"):
         errors.append(f"experiments.{name}: training.class_weights is {weights!r}; use balanced, none or a list")

@@ -15,6 +15,7 @@ from pathseg.settings import schema_errors
 
 Row = dict[str, Any]
 
+SAMPLE_COLUMNS = ("sample", "patient", "image", "mask", "instances", "mpp", "part")
 HISTOQC_HEADER = "#dataset:"
 
 
@@ -31,8 +32,8 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     Returns
     -------
     list of dict
-        `sample`, `patient`, `image`, `mask` (paths), `mpp` (µm per pixel or None), `part` (or None), in the
-        table's order.
+        `sample`, `patient`, `image`, `mask` (paths), `instances` (path or None), `mpp` (µm per pixel or None), `part`
+        (or None), in the table's order.
 
     Raises
     ------
@@ -53,8 +54,9 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
             )
         for column in ("image", "mask"):
             row[column] = _beside(path, row[column])
+        row["instances"] = _beside(path, row["instances"]) if row.get("instances") else None
     _raise(errors)
-    return [{key: row[key] for key in ("sample", "patient", "image", "mask", "mpp", "part")} for row in rows]
+    return [{key: row[key] for key in SAMPLE_COLUMNS} for row in rows]
 
 
 def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | None = None) -> list[Row]:

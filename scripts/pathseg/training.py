@@ -7,7 +7,6 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,23 +17,34 @@ import numpy as np
 import torch
 from tensorboardX import SummaryWriter
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from pathseg.augment import Augmentation, augment
+from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.checkpoint import save_checkpoint
-from pathseg.database import TileDatabase
 from pathseg.devices import autocast, compute_type
+from pathseg.edges import FULL, edge_band
 from pathseg.errors import TrainingError
-from pathseg.labels import IGNORE
 from pathseg.logs import progress
 from pathseg.losses import class_weights, soft_dice_loss, weighted_cross_entropy
-from pathseg.metrics import class_scores, mean_dice, overall_accuracy
+from pathseg.metrics import mean_dice, overall_accuracy, pixel_scores
+from pathseg.parallel import (
+    own_part,
+    process_count,
+    process_number,
+    total_over_processes,
+    with_synchronised_norms,
+)
+from pathseg.tally import Tally, class_rates
+from pathseg.tiles import Batch, Tiles, epoch_plan, generator_of
 from pathseg.unet import UNet
 
 logger = logging.getLogger("pathseg")
 
-# Tiles are held in memory if they take no more than this.
-MEMORY_BYTES = 2 * 2**30
 SECONDS_BETWEEN_SAVES = 600
+# Processes that train together agree every so many steps on whether to save or stop.
+STEPS_BETWEEN_TALKS = 8
+# Weight of a batch in the running statistics of batch norm (PyTorch's own).
+NORM_MOMENTUM = 0.1
 # Validation tiles that TensorBoard shows while training runs, and how often in all.
 SHOWN_TILES, SHOWN_TIMES = 4, 10
 
@@ -51,8 +61,10 @@ class TrainingSettings:
     gradient_clip: float
     ema_decay: float
     class_weights: str | list[float]
+    edges: str
     edge_weight: float
     edge_width: int
+    edge_w0: float
     dice_weight: float
     patience: int | None
     precision: str
@@ -66,82 +78,6 @@ class TrainingSettings:
         return cls(**plain, augmentation=Augmentation(**config["augmentation"]))
 
 
-class Tiles:
-    """The tiles of one or more databases as one sequence, in memory if they fit.
-
-    Parameters
-    ----------
-    databases
-        All with one tile size.
-    """
-
-    def __init__(self, databases: list[TileDatabase]) -> None:
-        self.databases = databases
-        self._ends = np.cumsum([len(database) for database in databases])
-        self._held: tuple[np.ndarray, np.ndarray] | None = None
-        if sum(database.n_bytes for database in databases) <= MEMORY_BYTES:
-            parts = [database.read(np.arange(len(database))) for database in databases]
-            self._held = np.concatenate([images for images, _ in parts]), np.concatenate([masks for _, masks in parts])
-            for database in databases:
-                database.close()
-
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def name(self, index: int) -> str:
-        """Say which sample a tile is from and where it lies."""
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        database = self.databases[number]
-        within = index - (int(self._ends[number - 1]) if number else 0)
-        x, y = database.corners[within]
-        return f"{database.samples[within]} at x={x:.0f}, y={y:.0f}"
-
-    def read(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return tiles: images uint8 [n, 3, H, W] (channels last in memory) and masks uint8 [n, H, W]."""
-        images, masks = self._read_held(indices) if self._held else self._read_files(indices)
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks)
-
-    def _read_held(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._held[0][indices], self._held[1][indices]
-
-    def _read_files(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        side = self.databases[0].attributes["tile_size"]
-        images = np.empty((len(indices), side, side, 3), np.uint8)
-        masks = np.empty((len(indices), side, side), np.uint8)
-        numbers = np.searchsorted(self._ends, indices, side="right")
-        starts = np.concatenate([[0], self._ends[:-1]])
-        for number in np.unique(numbers):
-            chosen = numbers == number
-            images[chosen], masks[chosen] = self.databases[number].read(indices[chosen] - starts[number])
-        return images, masks
-
-    def batches(self, plan: list[np.ndarray], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of a plan on the device, each read while the one before is used."""
-        with ThreadPoolExecutor(1) as reader:
-            waiting = [reader.submit(self._read_pinned, indices, device) for indices in plan[:2]]
-            for position in range(len(plan)):
-                images, masks = waiting.pop(0).result()
-                if position + 2 < len(plan):
-                    waiting.append(reader.submit(self._read_pinned, plan[position + 2], device))
-                yield images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
-
-    def _read_pinned(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        images, masks = self.read(indices)
-        return (images.pin_memory(), masks.pin_memory()) if device.type == "cuda" else (images, masks)
-
-
-def epoch_plan(n_tiles: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Return the tiles of each batch of an epoch: each tile once, in an order fixed by seed and epoch."""
-    order = torch.randperm(n_tiles, generator=_generator(seed, epoch)).numpy()
-    return np.array_split(order, math.ceil(n_tiles / batch_size))
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    """Return a generator whose stream depends on all the numbers (and on nothing that ran before)."""
-    mixed = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(mixed[0]) << 32 | int(mixed[1]))
-
-
 def learning_rate(step: int, steps_per_epoch: int, settings: TrainingSettings) -> float:
     """Return the learning rate of a step: linear warm-up, then half a cosine down to zero at the end."""
     warmup = settings.warmup_epochs * steps_per_epoch
@@ -151,47 +87,19 @@ def learning_rate(step: int, steps_per_epoch: int, settings: TrainingSettings) -
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-class Tally:
-    """Loss and confusion matrix summed up over batches, on the device until they are asked for."""
-
-    def __init__(self, n_classes: int, device: torch.device) -> None:
-        self.n_classes = n_classes
-        self.confusion = torch.zeros(n_classes**2, dtype=torch.int64, device=device)
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.tiles = 0
-
-    def add(self, logits: Tensor, masks: Tensor, loss: Tensor) -> None:
-        """Count a batch: logits [N, C, H, W], masks [N, H, W], and the mean loss."""
-        pairs = masks * self.n_classes + logits.argmax(dim=1)
-        pairs = torch.where(masks == IGNORE, self.n_classes**2, pairs)
-        self.confusion += torch.bincount(pairs.flatten(), minlength=self.n_classes**2 + 1)[:-1]
-        self.loss += loss.detach().double() * len(masks)
-        self.tiles += len(masks)
-
-    def mean_loss(self) -> float:
-        """Return the mean loss of a tile."""
-        return float(self.loss) / max(self.tiles, 1)
-
-    def matrix(self) -> np.ndarray:
-        """Return the confusion matrix [C, C]; rows are the truth."""
-        return self.confusion.cpu().numpy().reshape(self.n_classes, self.n_classes)
-
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` takes."""
-        return {"confusion": self.confusion.cpu(), "loss": self.loss.cpu(), "tiles": self.tiles}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        self.confusion.copy_(state["confusion"])
-        self.loss.copy_(state["loss"])
-        self.tiles = state["tiles"]
+def set_norm_momentum(network: torch.nn.Module, step: int) -> None:
+    """Let the running statistics of batch norm be plain means at first, so that what they began with is soon gone."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = max(NORM_MOMENTUM, 1 / (step + 1))
 
 
 class Trainer:
     """Trains a network and keeps the state from which a killed run goes on.
 
     Everything random in a step follows from the seed, the epoch and the step alone, so that a resumed run repeats
-    exactly what an uninterrupted one does.
+    exactly what an uninterrupted one does. Several processes (see `pathseg.parallel`) each take their part of every
+    batch; the first one writes.
 
     Parameters
     ----------
@@ -223,15 +131,18 @@ class Trainer:
         state_folder: Path,
         definition: dict[str, str],
     ) -> None:
-        self.network = network.to(device, memory_format=torch.channels_last)
-        self.averaged = {name: values.clone() for name, values in network.state_dict().items()}
+        self.network = with_synchronised_norms(network, device).to(device, memory_format=torch.channels_last)
+        self._trained: torch.nn.Module = self.network
+        if process_count() > 1:
+            self._trained = DistributedDataParallel(self.network, forward_sync_buffers=False)
+        self.averaged = {name: values.clone() for name, values in self.network.state_dict().items()}
         self.training, self.validation = training, validation
         self.settings, self.classes, self.device = settings, classes, device
         self.state_folder, self.definition = state_folder, definition
         self.dtype = compute_type(settings.precision, device)
         self.steps_per_epoch = math.ceil(len(training) / settings.batch_size)
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         pixels = sum(torch.from_numpy(database.class_pixels) for database in training.databases)
         self.weights = class_weights(settings.class_weights, pixels).to(device)
@@ -240,6 +151,11 @@ class Trainer:
         self.best: dict[str, Any] = {"score": -math.inf, "epoch": 0, "loss": math.inf, "model_dict": None}
         self._tally = Tally(len(classes), device)
         self._stop_requested = False
+        if len(epoch_plan(len(training), settings.batch_size, 0, 0)[-1]) < process_count():
+            raise TrainingError(
+                f"{process_count()} devices cannot share batches of {settings.batch_size} tiles; raise "
+                "training.batch_size, or train on fewer"
+            )
 
     def run(self) -> dict[str, Any]:
         """Train to the end, from the saved state if there is one, and return the best snapshot.
@@ -255,12 +171,19 @@ class Trainer:
             If the loss is not a number, the memory is used up, or another process trains the same.
         """
         self.state_folder.mkdir(parents=True, exist_ok=True)
-        with only_one(self.state_folder), self._sigterm_saves(), self._memory_errors_explained():
-            self._load_state()
-            with SummaryWriter(str(self.state_folder / "tensorboard"), purge_step=self.epoch, flush_secs=30) as board:
-                left = self.settings.epochs - self.epoch
-                for _ in progress(self._epochs(), "training", total=left, unit="epoch"):
-                    self._run_epoch(board)
+        with self._sigterm_saves(), self._memory_errors_explained():
+            if process_number():
+                self._load_state()
+                for _ in self._epochs():
+                    self._run_epoch(None)
+                return self.best
+            with only_one(self.state_folder):
+                self._load_state()
+                folder = str(self.state_folder / "tensorboard")
+                with SummaryWriter(folder, purge_step=self.epoch, flush_secs=30) as board:
+                    left = self.settings.epochs - self.epoch
+                    for _ in progress(self._epochs(), "training", total=left, unit="epoch"):
+                        self._run_epoch(board)
             return self.best
 
     def _epochs(self) -> Iterator[int]:
@@ -273,14 +196,16 @@ class Trainer:
             yield self.epoch
             self.epoch += 1
 
-    def _run_epoch(self, board: SummaryWriter) -> None:
+    def _run_epoch(self, board: SummaryWriter | None) -> None:
         started = time.monotonic()
         self._train_epoch()
         trained = time.monotonic()
+        self._tally = self._tally.over_processes()
         validated = self._validate()
         record = self._record(validated, trained - started, time.monotonic() - trained)
         self.history.append(record)
-        self._write_board(board, validated)
+        if board:
+            self._write_board(board, validated)
         if (record["val_dice"], -record["val_loss"]) > (self.best["score"], -self.best["loss"]):
             self.best = {
                 "score": record["val_dice"],
@@ -296,29 +221,46 @@ class Trainer:
     def _train_epoch(self) -> None:
         self.network.train()
         plan = epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, self.epoch)[self.step :]
+        parts = [own_part(indices) for indices in plan]
+        batches = self.training.batches([indices[part] for indices, part in zip(plan, parts, strict=True)], self.device)
         saved = time.monotonic()
         before: tuple[Tensor, np.ndarray] | None = None
-        for indices, (images, masks) in zip(plan, self.training.batches(plan, self.device), strict=True):
-            loss = self._train_step(images, masks)
+        for indices, part, batch in zip(plan, parts, batches, strict=True):
+            loss = self._train_step(batch, len(indices), part)
             # The loss is looked at one step late, so that a GPU never waits for this check.
             self._check_loss(before)
             before = loss, indices
             self.step += 1
-            if self._stop_requested or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+            save, stop = self._wishes(time.monotonic() - saved)
+            if save or stop:
                 self._check_loss(before)
                 self._save_state(self.epoch)
                 saved = time.monotonic()
-            if self._stop_requested:
+            if stop:
                 raise TrainingError("stopped by SIGTERM; the state is saved, and the next run goes on from it")
         self._check_loss(before)
 
-    def _train_step(self, images: Tensor, masks: Tensor) -> Tensor:
+    def _wishes(self, seconds_unsaved: float) -> tuple[bool, bool]:
+        """Return whether to save and whether to stop, as all processes see it."""
+        wishes = seconds_unsaved > SECONDS_BETWEEN_SAVES, self._stop_requested
+        if process_count() == 1:
+            return wishes
+        if (self.epoch * self.steps_per_epoch + self.step) % STEPS_BETWEEN_TALKS:
+            return False, False
+        save, stop = total_over_processes(torch.tensor(wishes, dtype=torch.float32, device=self.device)).tolist()
+        return save > 0, stop > 0
+
+    def _train_step(self, batch: Batch, batch_size: int, part: slice) -> Tensor:
+        """Train on this process's part of a batch of so many tiles."""
         settings = self.settings
         step = self.epoch * self.steps_per_epoch + self.step
+        set_norm_momentum(self.network, step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.steps_per_epoch, settings)
-        images, masks = augment(images, masks, settings.augmentation, _generator(settings.seed, self.epoch, self.step))
-        logits, masks, loss = self._loss(images, masks)
+        generator = generator_of(settings.seed, self.epoch, self.step)
+        changes = draw_changes(batch_size, batch.images.shape[-1], settings.augmentation, generator)
+        images, masks, edges = augment(*batch, settings.augmentation, changes.of(part, self.device))
+        logits, masks, loss = self._loss(self._trained, images, masks, edges)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if settings.gradient_clip:
@@ -328,14 +270,17 @@ class Trainer:
         self._tally.add(logits.detach(), masks, loss)
         return loss.detach()
 
-    def _loss(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _loss(
+        self, network: torch.nn.Module, images: Tensor, masks: Tensor, edges: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, the masks cut to their size, and the loss."""
         settings = self.settings
         with autocast(self.device, self.dtype):
-            logits = self.network(images.contiguous(memory_format=torch.channels_last))
+            logits = network(images.contiguous(memory_format=torch.channels_last))
         logits = logits.float()
+        factors = edge_factors(masks, edges, settings)
         masks = cut_to(masks, logits)
-        loss = weighted_cross_entropy(logits, masks, self.weights, settings.edge_weight, settings.edge_width)
+        loss = weighted_cross_entropy(logits, masks, self.weights, None if factors is None else cut_to(factors, logits))
         if settings.dice_weight:
             loss = loss + settings.dice_weight * soft_dice_loss(logits, masks)
         return logits, masks, loss
@@ -351,16 +296,12 @@ class Trainer:
 
     @torch.no_grad()
     def _average_weights(self, step: int) -> None:
-        """Follow the weights by an exponential moving average that starts fast."""
+        """Follow the weights by an exponential moving average that starts fast; statistics of batch norm are copied."""
         decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-        averaged, current = [], []
-        for name, values in self.network.state_dict().items():
-            if values.dtype.is_floating_point:
-                averaged.append(self.averaged[name])
-                current.append(values)
-            else:
-                self.averaged[name].copy_(values)
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        current = dict(self.network.named_parameters())
+        torch._foreach_lerp_([self.averaged[name] for name in current], list(current.values()), 1 - decay)
+        for name, values in self.network.named_buffers():
+            self.averaged[name].copy_(values)
 
     def _validated_weights(self) -> dict[str, Tensor]:
         return self.averaged if self.settings.ema_decay else self.network.state_dict()
@@ -375,11 +316,14 @@ class Trainer:
         plan = np.array_split(
             np.arange(len(self.validation)), math.ceil(len(self.validation) / self.settings.batch_size)
         )
-        for images, masks in self.validation.batches(plan, self.device):
-            logits, masks, loss = self._loss(images.float() / 255, masks.long())
-            tally.add(logits, masks, loss)
+        for batch in self.validation.batches([indices[own_part(indices)] for indices in plan], self.device):
+            tally.add(*self._loss_as_stored(batch))
         self.network.load_state_dict(kept)
-        return tally
+        return tally.over_processes()
+
+    def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        edges = None if batch.edges is None else batch.edges.float() / FULL
+        return self._loss(self.network, batch.images.float() / 255, batch.masks.long(), edges)
 
     def _record(self, validated: Tally, train_seconds: float, val_seconds: float) -> dict[str, Any]:
         record: dict[str, Any] = {
@@ -392,8 +336,8 @@ class Trainer:
             "train_dice": mean_dice(self._tally.matrix()),
             "val_dice": mean_dice(validated.matrix()),
         }
-        scores = class_scores(validated.matrix(), self.classes)
-        record |= {f"val_dice_{name}": dice for name, dice in zip(scores["class"], scores["dice"], strict=True)}
+        dice = pixel_scores(validated.matrix())["dice"]
+        record |= {f"val_dice_{name}": float(value) for name, value in zip(self.classes, dice, strict=True)}
         return record | {"train_seconds": round(train_seconds, 2), "val_seconds": round(val_seconds, 2)}
 
     def _write_board(self, board: SummaryWriter, validated: Tally) -> None:
@@ -411,13 +355,16 @@ class Trainer:
     def _sheet(self) -> np.ndarray:
         """Draw some validation tiles: image, truth and prediction side by side, uint8 [H, W, 3]."""
         chosen = np.unique(np.linspace(0, len(self.validation) - 1, SHOWN_TILES).astype(int))
-        images, masks = self.validation.read(chosen)
+        batch = self.validation.read(chosen)
         self.network.eval()
-        logits, known, _ = self._loss(images.to(self.device).float() / 255, masks.to(self.device).long())
+        with autocast(self.device, self.dtype):
+            images = batch.images.to(self.device).float() / 255
+            logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        known = cut_to(batch.masks, logits).long()
         grey = np.linspace(0, 255, len(self.classes)).astype(np.uint8)
-        truth = grey[known.clamp(max=len(self.classes) - 1).cpu().numpy()]
+        truth = grey[known.clamp(max=len(self.classes) - 1).numpy()]
         predicted = grey[logits.argmax(dim=1).cpu().numpy()]
-        shown = cut_to(images, logits).permute(0, 2, 3, 1).cpu().numpy()
+        shown = cut_to(batch.images, logits).permute(0, 2, 3, 1).numpy()
         rows = [
             np.concatenate([picture, *(np.repeat(m[..., None], 3, axis=2) for m in (mask, guess))], axis=1)
             for picture, mask, guess in zip(shown, truth, predicted, strict=True)
@@ -428,6 +375,9 @@ class Trainer:
         return self.state_folder / "state.pt"
 
     def _save_state(self, epoch: int) -> None:
+        tally = self._tally.over_processes().state()
+        if process_number():
+            return
         save_checkpoint(
             self._state_path(),
             {
@@ -437,7 +387,7 @@ class Trainer:
                 "model": self.network.state_dict(),
                 "averaged": self.averaged,
                 "optimizer": self.optimizer.state_dict(),
-                "tally": self._tally.state(),
+                "tally": tally,
                 "history": self.history,
                 "best": self.best,
             },
@@ -465,7 +415,8 @@ class Trainer:
         for name, values in state["averaged"].items():
             self.averaged[name].copy_(values)
         self.optimizer.load_state_dict(state["optimizer"])
-        self._tally.restore(state["tally"])
+        if not process_number():
+            self._tally.restore(state["tally"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history, self.best = state["history"], state["best"]
         if self.epoch or self.step:
@@ -495,6 +446,25 @@ class Trainer:
             ) from error
 
 
+def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:
+    """Return the factor of each pixel in the loss: float32 [N, H, W], or None if all are 1.
+
+    Parameters
+    ----------
+    masks
+        int64 [N, H, W].
+    edges
+        Stored maps in 0..1, float32 [N, H, W], used with `edges: distance`.
+    settings
+        How to train.
+    """
+    if settings.edges == "distance":
+        return 1 + settings.edge_w0 * edges
+    if settings.edge_weight == 1:
+        return None
+    return 1 + (settings.edge_weight - 1) * edge_band(masks, settings.edge_width).float()
+
+
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Hold a lock on a folder; a second process that asks for it gets an error. The system frees it at a kill."""
@@ -513,29 +483,6 @@ def cut_to(maps: Tensor, logits: Tensor) -> Tensor:
     height, width = logits.shape[-2:]
     top, left = (maps.shape[-2] - height) // 2, (maps.shape[-1] - width) // 2
     return maps[..., top : top + height, left : left + width]
-
-
-def class_rates(confusion: np.ndarray, names: list[str]) -> dict[str, float]:
-    """Return TP, FP, TN, FN and their rates for each class, named as `class/TP`.
-
-    Parameters
-    ----------
-    confusion
-        [C, C], rows are the truth.
-    names
-        Names of the classes.
-    """
-    rates: dict[str, float] = {}
-    total = confusion.sum()
-    for index, name in enumerate(names):
-        hit = confusion[index, index]
-        missed, false_alarm = confusion[index].sum() - hit, confusion[:, index].sum() - hit
-        rest = total - hit - missed - false_alarm
-        rates |= {f"{name}/TP": hit, f"{name}/FP": false_alarm, f"{name}/TN": rest, f"{name}/FN": missed}
-        positive, negative = max(hit + missed, 1), max(rest + false_alarm, 1)
-        rates |= {f"{name}/TPR": hit / positive, f"{name}/FNR": missed / positive}
-        rates |= {f"{name}/TNR": rest / negative, f"{name}/FPR": false_alarm / negative}
-    return {name: float(value) for name, value in rates.items()}
 
 
 def _on_cpu(value: Any) -> Any:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from pathseg.augment import Augmentation, augment, jitter_color, jitter_stain, random_positions, warp_images, warp_masks
+from pathseg.augment import (
+    Augmentation,
+    augment,
+    change_colors,
+    change_stains,
+    draw_changes,
+    source_positions,
+    warp_images,
+    warp_masks,
+)
 from pathseg.labels import IGNORE
 
 PLAIN = {"flips": False, "rotation": 0, "scaling": 0, "elastic": 0, "stain": 0, "color": 0}
@@ -13,6 +22,12 @@ SIDE = 96
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def changed_batch(images, masks, settings, state, edges=None):
+    """Change a batch at random; without edges, images and masks alone."""
+    changed = augment(images, masks, edges, settings, draw_changes(len(images), images.shape[-1], settings, state))
+    return changed if edges is not None else changed[:2]
 
 
 def coordinate_batch(count=6):
@@ -40,7 +55,7 @@ def test_image_and_mask_stay_aligned(change):
     images, masks = coordinate_batch()
     settings = Augmentation(**PLAIN | change)
     for seed in range(4):
-        changed, changed_masks = augment(images, masks, settings, generator(seed))
+        changed, changed_masks = changed_batch(images, masks, settings, generator(seed))
         x, y = (changed[:, channel] * 255 for channel in (0, 1))
         known = changed_masks != IGNORE
         # Bilinear coordinates are exact; at the limits of the squares and the mirrored rim either side is right.
@@ -52,14 +67,14 @@ def test_image_and_mask_stay_aligned(change):
 
 def test_without_changes_tiles_are_as_stored():
     images, masks = coordinate_batch()
-    changed, changed_masks = augment(images, masks, Augmentation(**PLAIN), generator())
+    changed, changed_masks = changed_batch(images, masks, Augmentation(**PLAIN), generator())
     torch.testing.assert_close(changed, images.float() / 255, atol=1e-6, rtol=0)
     assert torch.equal(changed_masks, masks.long())
 
 
 def test_flips_move_whole_pixels():
     images, masks = coordinate_batch(32)
-    changed, changed_masks = augment(images, masks, Augmentation(**PLAIN | {"flips": True}), generator())
+    changed, changed_masks = changed_batch(images, masks, Augmentation(**PLAIN | {"flips": True}), generator())
     torch.testing.assert_close((changed * 255).round(), changed * 255, atol=1e-3, rtol=0)
     assert (changed_masks != IGNORE).all()
     ways = {tuple(mask[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()) for mask in changed_masks}
@@ -81,35 +96,57 @@ def test_image_is_mirrored_outside():
 def test_the_same_state_gives_the_same_batch():
     images, masks = coordinate_batch()
     settings = Augmentation()
-    (one, one_mask), (same, same_mask) = (augment(images, masks, settings, generator(5)) for _ in range(2))
-    other, _ = augment(images, masks, settings, generator(6))
+    (one, one_mask), (same, same_mask) = (changed_batch(images, masks, settings, generator(5)) for _ in range(2))
+    other, _ = changed_batch(images, masks, settings, generator(6))
     assert torch.equal(one, same)
     assert torch.equal(one_mask, same_mask)
     assert not torch.equal(one, other)
 
 
 def test_deformation_is_as_large_as_asked():
-    positions = random_positions(64, (256, 256), 256, Augmentation(**PLAIN | {"elastic": 5}), generator())
-    plain = random_positions(64, (256, 256), 256, Augmentation(**PLAIN), generator())
+    changes = draw_changes(64, 256, Augmentation(**PLAIN | {"elastic": 5}), generator())
+    positions, plain = (source_positions(256, 256, changes, elastic) for elastic in (True, False))
     assert 2 < float((positions - plain).std()) < 6
+
+
+def test_edges_move_with_the_mask():
+    images, masks = coordinate_batch()
+    settings = Augmentation(**PLAIN | {"flips": True, "rotation": 45, "elastic": 3, "crop": 48})
+    _, changed_masks, changed_edges = changed_batch(images, masks, settings, generator(), edges=masks * 4)
+    known = changed_masks != IGNORE
+    # Interpolated between squares, so that most pixels, not all, have their square's number.
+    assert (torch.isclose(changed_edges * 255 / 4, changed_masks.float(), atol=0.01) | ~known).float().mean() > 0.7
+
+
+def test_parts_of_a_batch_are_changed_as_in_the_whole():
+    images, masks = coordinate_batch()
+    settings = Augmentation()
+    changes = draw_changes(6, SIDE, settings, generator())
+    whole = augment(images, masks, None, settings, changes)
+    part = augment(images[2:5], masks[2:5], None, settings, changes.of(slice(2, 5), torch.device("cpu")))
+    torch.testing.assert_close(part[0], whole[0][2:5])
+    assert torch.equal(part[1], whole[1][2:5])
 
 
 def test_stain_jitter_keeps_glass_and_changes_tissue(tissue_field):
     image = torch.from_numpy(tissue_field[0].copy()).permute(2, 0, 1)[None].float() / 255
-    changed = jitter_stain(image.expand(8, -1, -1, -1), 0.15, generator())
+    stains = draw_changes(8, 32, Augmentation(stain=0.15), generator()).stains
+    changed = change_stains(image.expand(8, -1, -1, -1), stains)
     assert 0.005 < float((changed - image).abs().mean()) < 0.15
-    glass = jitter_stain(torch.full((8, 3, 4, 4), 0.99), 0.15, generator())
+    glass = change_stains(torch.full((8, 3, 4, 4), 0.99), stains)
     assert float((glass - 0.99).abs().max()) < 0.05
 
 
 def test_without_spread_colours_stay(tissue_field):
     image = torch.from_numpy(tissue_field[0].copy()).permute(2, 0, 1)[None].float() / 255
-    torch.testing.assert_close(jitter_stain(image, 0, generator()), image, atol=1e-4, rtol=0)
-    torch.testing.assert_close(jitter_color(image, 0, generator()), image, atol=1e-6, rtol=0)
+    changes = draw_changes(1, 32, Augmentation(stain=0, color=0), generator())
+    torch.testing.assert_close(change_stains(image, changes.stains), image, atol=1e-4, rtol=0)
+    torch.testing.assert_close(change_colors(image, changes.colors), image, atol=1e-6, rtol=0)
 
 
 def test_colours_stay_in_range():
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (4, 3, 32, 32), dtype=np.uint8))
-    changed, _ = augment(images, torch.zeros(4, 32, 32, dtype=torch.uint8), Augmentation(stain=1, color=1), generator())
+    masks = torch.zeros(4, 32, 32, dtype=torch.uint8)
+    changed, _ = changed_batch(images, masks, Augmentation(stain=1, color=1), generator())
     assert changed.min() >= 0
     assert changed.max() <= 1

@@ -5,7 +5,15 @@ import tables
 from pathseg.database import DatabaseWriter, TileDatabase, check_databases
 from pathseg.errors import DatabaseError
 
-ATTRIBUTES = {"classes": ["a", "b"], "mpp": 0.5, "resize": None, "tile_size": 32, "stride": 16, "pad": 0}
+ATTRIBUTES = {
+    "classes": ["a", "b"],
+    "mpp": 0.5,
+    "resize": None,
+    "tile_size": 32,
+    "stride": 16,
+    "pad": 0,
+    "edge_sigma": 5.0,
+}
 
 
 def write(path, rng, patients=("P1", "P2"), complib="none", **attributes):
@@ -20,20 +28,21 @@ def write(path, rng, patients=("P1", "P2"), complib="none", **attributes):
             source |= {"image_sha256": "0" * 64, "mask_sha256": "1" * 64}
             corners = np.array([[0, 0], [16, 0], [0, 16]]) * 2.0
             writer.add_source(source, np.array([100, 50]))
-            writer.append(source | {"patient": patient}, images, masks, corners, 2.0)
-            written.append((images, masks))
+            edges = rng.integers(0, 255, (3, 32, 32), dtype=np.uint8)
+            arrays = [images, masks, *([edges] if attributes["edge_sigma"] else [])]
+            writer.append(source | {"patient": patient}, arrays, corners, 2.0)
+            written.append(arrays)
         writer.close()
     return tuple(np.concatenate(arrays) for arrays in zip(*written, strict=True))
 
 
 @pytest.mark.parametrize("complib", ["none", "zlib", "blosc2:lz4", "blosc:zstd"])
 def test_reads_back_pixel_for_pixel(tmp_path, rng, complib):
-    images, masks = write(tmp_path / "x.h5", rng, complib=complib)
+    written = write(tmp_path / "x.h5", rng, complib=complib)
     order = np.array([4, 0, 5, 1])
     with TileDatabase(tmp_path / "x.h5") as database:
-        read_images, read_masks = database.read(order)
-        np.testing.assert_array_equal(read_images, images[order])
-        np.testing.assert_array_equal(read_masks, masks[order])
+        for name, values in zip(("img", "mask", "edge"), written, strict=True):
+            np.testing.assert_array_equal(database.read(name, order), values[order])
         assert len(database) == 6
         assert database.samples == ["Größe 0"] * 3 + ["Größe 1"] * 3
         assert database.patients == ["P1"] * 3 + ["P2"] * 3
@@ -43,25 +52,26 @@ def test_reads_back_pixel_for_pixel(tmp_path, rng, complib):
 
 
 def test_layout_is_the_tutorials(tmp_path, rng):
-    images, masks = write(tmp_path / "x.h5", rng)
+    images, masks = write(tmp_path / "x.h5", rng, edge_sigma=None)
     with tables.open_file(tmp_path / "x.h5") as file:
         np.testing.assert_array_equal(file.root.img[:], images)
         np.testing.assert_array_equal(file.root.mask[:], masks)
         assert file.root.img.chunkshape == (1, 32, 32, 3)
         assert file.root.filename[0] == b"0.png"
         np.testing.assert_array_equal(file.root.numpixels[:], [[0, 1], [200, 100]])
+        assert "edge" not in file.root
 
 
 def test_a_flipped_byte_is_noticed(tmp_path, rng):
     path = tmp_path / "x.h5"
-    images, _ = write(path, rng)
+    images, *_ = write(path, rng)
     content = bytearray(path.read_bytes())
     content[content.index(images[4].tobytes()) + 100] ^= 1
     path.write_bytes(content)
     with TileDatabase(path) as database:
-        database.read(np.array([3]))
+        database.read("img", np.array([3]))
         with pytest.raises(DatabaseError, match=r"x\.h5: is damaged"):
-            database.read(np.array([4]))
+            database.read("img", np.array([4]))
 
 
 @pytest.mark.parametrize("keep", [0, 100, 5000])

@@ -24,6 +24,7 @@ def test_rows_are_relative_to_the_table(tmp_path):
             "patient": "P1",
             "image": str(tmp_path.parent / "i.png"),
             "mask": str(tmp_path / "m" / "a b.png"),
+            "instances": None,
             "mpp": 0.25,
             "part": "val",
         }

@@ -12,47 +12,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import ROOT
-from pathseg.database import DatabaseWriter
 from pathseg.errors import TrainingError
 from pathseg.labels import IGNORE
-from pathseg.training import Tally, class_rates, cut_to, epoch_plan, learning_rate, only_one
+from pathseg.tally import Tally, class_rates
+from pathseg.tiles import epoch_plan
+from pathseg.training import cut_to, learning_rate, only_one
 
 sys.path.append(str(Path(__file__).parent))
 from train_in_a_process import SETTINGS, trainer_of
-
-SIDE = 32
-
-
-def write_database(path, rng, patient, count):
-    """Write tiles whose bright squares are class 1."""
-    images = rng.integers(0, 60, (count, SIDE, SIDE, 3), dtype=np.uint8)
-    masks = np.zeros((count, SIDE, SIDE), np.uint8)
-    for image, mask, (x, y) in zip(images, masks, rng.integers(0, 20, (count, 2)), strict=True):
-        image[y : y + 12, x : x + 12] += 150
-        mask[y : y + 12, x : x + 12] = 1
-        mask[:2] = IGNORE
-    attributes = {"classes": ["a", "b"], "mpp": 1.0, "resize": None, "tile_size": SIDE}
-    source = dict.fromkeys(("sample", "image", "mask", "image_sha256", "mask_sha256"), patient)
-    with DatabaseWriter(path, SIDE, 2, complib="none", complevel=1, attributes=attributes) as writer:
-        writer.add_source(source, np.bincount((masks == 1).ravel()))
-        writer.append(source | {"patient": patient}, images, masks, np.zeros((count, 2)), 1.0)
-        writer.close()
-
-
-@pytest.fixture(scope="module")
-def databases(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("databases")
-    rng = np.random.default_rng(0)
-    write_database(folder / "train.h5", rng, "P1", 9)
-    write_database(folder / "val.h5", rng, "P2", 5)
-    return folder
-
-
-@pytest.fixture
-def folder(databases, tmp_path):
-    for name in ("train.h5", "val.h5"):
-        shutil.copy(databases / name, tmp_path)
-    return tmp_path
 
 
 def run_process(folder, *arguments):
@@ -90,10 +57,10 @@ def test_sigterm_saves_the_state(folder):
     trainer = trainer_of(folder)
     train_step = trainer._train_step
 
-    def step_and_ask(images, masks):
+    def step_and_ask(*batch):
         if (trainer.epoch, trainer.step) == (1, 2):
             os.kill(os.getpid(), signal.SIGTERM)
-        return train_step(images, masks)
+        return train_step(*batch)
 
     trainer._train_step = step_and_ask
     with pytest.raises(TrainingError, match="SIGTERM"):

@@ -4,6 +4,8 @@ Usage: train_in_a_process.py FOLDER [STEP]. Reads train.h5 and val.h5 in FOLDER,
 writes FOLDER/final.pt at the end. With STEP, it kills itself by SIGKILL after so many steps.
 """
 
+import dataclasses
+import json
 import os
 import signal
 import sys
@@ -14,7 +16,9 @@ import torch
 from pathseg import training
 from pathseg.augment import Augmentation
 from pathseg.database import TileDatabase
-from pathseg.training import Tiles, Trainer, TrainingSettings
+from pathseg.parallel import process_number
+from pathseg.tiles import Tiles
+from pathseg.training import Trainer, TrainingSettings
 from pathseg.unet import UNet
 
 SETTINGS = TrainingSettings(
@@ -26,8 +30,10 @@ SETTINGS = TrainingSettings(
     gradient_clip=1,
     ema_decay=0.9,
     class_weights="balanced",
+    edges="dilation",
     edge_weight=1.1,
     edge_width=2,
+    edge_w0=10,
     dice_weight=1,
     patience=None,
     precision="float32",
@@ -52,23 +58,37 @@ def trainer_of(folder: Path, settings: TrainingSettings = SETTINGS, definition: 
     )
 
 
+def train_and_save(
+    device: torch.device, folder: Path, file: str, epochs: int = 3, end_process: int | None = None
+) -> None:
+    """Train, alone or with other processes, and write the history; the given process is killed after three steps."""
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=4, epochs=epochs))
+    if process_number() == end_process:
+        die_after(trainer, 3)
+    trainer.run()
+    if not process_number():
+        (folder / file).write_text(json.dumps(trainer.history))
+
+
+def die_after(trainer: Trainer, steps: int) -> None:
+    """Let a training be killed after so many steps."""
+    left = iter(range(steps))
+    train_step = trainer._train_step
+
+    def step_or_die(*batch: object) -> torch.Tensor:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(*batch)
+
+    trainer._train_step = step_or_die
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     training.SECONDS_BETWEEN_SAVES = 0
     trainer = trainer_of(folder)
     if len(sys.argv) > 2:
-        steps_left = int(sys.argv[2])
-        train_step = trainer._train_step
-
-        def step_and_die(*batch: torch.Tensor) -> torch.Tensor:
-            """Train a step, or die."""
-            global steps_left
-            if not steps_left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            steps_left -= 1
-            return train_step(*batch)
-
-        trainer._train_step = step_and_die
+        die_after(trainer, int(sys.argv[2]))
     best = trainer.run()
     history = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in trainer.history]
     torch.save({"best": best, "model": trainer.network.state_dict(), "history": history}, folder / "final.pt")

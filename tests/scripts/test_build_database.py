@@ -7,10 +7,11 @@ from build_database import Cutting, Labelling, cut, in_order, open_source
 from shapely.geometry import mapping
 
 from conftest import CLASSES, write_image
+from pathseg.edges import gap_map, objects_of
 from pathseg.errors import ImageError, ResolutionError
 from pathseg.labels import IGNORE
 
-PLAIN = {"size": 32, "stride": 16, "mpp": None, "resize": 1.0, "pad": 0, "min_tissue": 0.0}
+PLAIN = {"size": 32, "stride": 16, "mpp": None, "resize": 1.0, "pad": 0, "min_tissue": 0.0, "edge_sigma": None}
 
 
 def write_sample(folder, image, mask):
@@ -18,7 +19,9 @@ def write_sample(folder, image, mask):
     paths = {"image": folder / "i.png", "mask": folder / "m.png"}
     for key, pixels in (("image", image), ("mask", mask)):
         write_image(paths[key], pixels)
-    return {"sample": "s", "patient": "p", "mpp": None} | {key: str(path) for key, path in paths.items()}
+    return {"sample": "s", "patient": "p", "instances": None, "mpp": None} | {
+        key: str(path) for key, path in paths.items()
+    }
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def tiles_of(row, outside="ignore", **changes):
     """Return the source of an image and its images, masks and corners."""
     cutting = Cutting(**PLAIN | changes)
     source = open_source(row, cutting, Labelling(CLASSES, None, outside))
-    return source, *cut(source, source.corners, cutting)
+    arrays, corners = cut(source, source.corners, cutting)
+    return source, *arrays, corners
 
 
 @pytest.mark.parametrize(("size", "stride"), [(32, 16), (32, 32), (16, 5), (64, 64)])
@@ -145,3 +149,21 @@ def test_results_come_in_order_and_not_far_ahead():
     assert next(results) == 0
     assert len(started) <= 6
     assert list(results) == [n * n for n in range(1, 50)]
+
+
+@pytest.mark.parametrize("with_instances", [False, True])
+def test_stored_edges_do_not_know_of_tiles(tmp_path, with_instances):
+    """The gaps of each tile are those of the whole image; objects that touch have one only if they are numbered."""
+    numbers = np.zeros((60, 90), np.uint8)
+    for number, (y, x) in enumerate([(5, 5), (5, 22), (24, 14), (24, 30), (40, 60)], start=1):
+        numbers[y : y + 15, x : x + 14] = number
+    row = write_sample(tmp_path, np.full((60, 90, 3), 200, np.uint8), (numbers > 0).astype(np.uint8) * 255)
+    expected = gap_map(objects_of((numbers > 0).astype(np.uint8)), 3)
+    if with_instances:
+        row["instances"] = str(write_image(tmp_path / "n.png", numbers))
+        expected = gap_map(numbers, 3)
+    _, _, _, edges, corners = tiles_of(row, edge_sigma=3.0)
+    assert edges.max() > 100
+    for tile, (x, y) in zip(edges, corners.astype(int), strict=True):
+        inside = expected[y : y + 32, x : x + 32]
+        np.testing.assert_array_equal(tile[: inside.shape[0], : inside.shape[1]], inside)

@@ -29,7 +29,7 @@ def test_images_are_put_together_from_their_tiles(tmp_path, rng):
     source = dict.fromkeys(("sample", "image", "mask", "image_sha256", "mask_sha256"), "s")
     with DatabaseWriter(tmp_path / "x.h5", 32, 2, complib="none", complevel=1, attributes=attributes) as writer:
         tiles = [np.array([a[y : y + 32, x : x + 32] for x, y in corners]) for a in (image, mask)]
-        writer.append(source | {"patient": "p"}, *tiles, np.array(corners) * 2.0, 2.0)
+        writer.append(source | {"patient": "p"}, tiles, np.array(corners) * 2.0, 2.0)
         writer.close()
     with TileDatabase(tmp_path / "x.h5") as database:
         ((name, joined, joined_mask),) = joined_images(database)

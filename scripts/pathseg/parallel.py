@@ -1,0 +1,175 @@
+"""Several processes that train one network together, each on its own GPU (or, in tests, on the CPU).
+
+All that is here also works in a single process, where it does nothing.
+"""
+
+import signal
+import tempfile
+from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pathseg.errors import TrainingError
+
+# What a process has to end in when another has failed.
+SECONDS_TO_END = 30
+
+
+def process_count() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def process_number() -> int:
+    """Return this process's number; 0 writes files."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def own_part(indices: Any) -> slice:
+    """Return which of the elements of a sequence this process works on: each is in one process."""
+    count, number, length = process_count(), process_number(), len(indices)
+    return slice(length * number // count, length * (number + 1) // count)
+
+
+class _Total(torch.autograd.Function):
+    """Sum over the processes; the gradient is summed likewise."""
+
+    @staticmethod
+    def forward(_context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def total_over_processes(values: Tensor) -> Tensor:
+    """Sum a tensor over all processes. What is computed from it can be differentiated.
+
+    A loss of such sums is the same in each process, and the mean of the processes' gradients, which
+    DistributedDataParallel takes, is the gradient of that loss.
+    """
+    return _Total.apply(values) if process_count() > 1 else values
+
+
+class _SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, for the CPU, where PyTorch has none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
+        sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
+        sums = total_over_processes(sums)
+        mean, square = sums[:-1].div(sums[-1]).chunk(2)
+        variance = (square - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (values * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
+
+
+def with_synchronised_norms(network: nn.Module, device: torch.device) -> nn.Module:
+    """Let a network's batch norms see the batches of all processes. Names of weights stay as they are."""
+    if process_count() == 1:
+        return network
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = _SyncBatchNorm
+    return network
+
+
+def run_on_devices(function: Callable[..., None], devices: list[torch.device], *arguments: Any) -> None:
+    """Call `function(device, *arguments)` once for each device, in processes that can talk to each other.
+
+    With one device it is called here. A SIGTERM reaches all processes. If one fails, the others are ended.
+
+    Parameters
+    ----------
+    function
+        A function of a module, so that the processes can import it.
+    devices
+        Where each process works.
+    arguments
+        What can be pickled.
+
+    Raises
+    ------
+    TrainingError
+        Raised by a process, or if a process was killed.
+    """
+    if len(devices) == 1:
+        function(devices[0], *arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        errors: SimpleQueue[str] = torch.multiprocessing.get_context("spawn").SimpleQueue()
+        context = torch.multiprocessing.start_processes(
+            _work,
+            args=(function, devices, f"file://{folder}/meeting", errors, torch.get_num_threads(), arguments),
+            nprocs=len(devices),
+            join=False,
+            start_method="spawn",
+        )
+
+        asked = False
+
+        def pass_on(_number: int, _frame: FrameType | None) -> None:
+            nonlocal asked
+            asked = True
+            for process in context.processes:
+                if process.is_alive():
+                    process.terminate()
+
+        before = signal.signal(signal.SIGTERM, pass_on)
+        try:
+            while not context.join(grace_period=SECONDS_TO_END):
+                pass
+        except torch.multiprocessing.ProcessExitedException as error:
+            if not errors.empty():
+                raise TrainingError(errors.get()) from error
+            if asked:
+                raise TrainingError("stopped by SIGTERM; the next run goes on from the last saved state") from error
+            raise TrainingError(
+                f"process {error.error_index} of {len(devices)} was ended ({error.signal_name or error.exit_code}), "
+                "perhaps for want of memory; the state is saved after each epoch, and the next run goes on from it"
+            ) from error
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _work(
+    number: int,
+    function: Callable[..., None],
+    devices: list[torch.device],
+    meeting: str,
+    errors: "SimpleQueue[str]",
+    threads: int,
+    arguments: tuple[Any, ...],
+) -> None:
+    device = devices[number]
+    torch.set_num_threads(max(1, threads // len(devices)))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=meeting, rank=number, world_size=len(devices))
+    try:
+        function(device, *arguments)
+    except TrainingError as error:
+        errors.put(str(error))
+        raise SystemExit(1) from error
+    finally:
+        dist.destroy_process_group()
