@@ -23,7 +23,7 @@ import tifffile
 import torch
 from prediction import train
 
-from pathseg.devices import choose_device, compute_type
+from pathseg.devices import choose_devices, compute_type
 from pathseg.inference import Predictor, predict_bands
 from pathseg.resample import ResampledSlide
 from pathseg.slide_outputs import SlideOutputs
@@ -88,7 +88,7 @@ def slide_tiles(piece: np.ndarray, size: int, low: int, high: int) -> Iterator[b
 
 def predict_one(slide_path: Path, model: Path, wf: int, threads: int) -> None:
     """Predict a slide and print seconds, tissue and memory as JSON."""
-    device = choose_device(0, threads)
+    (device,) = choose_devices(0, threads)
     network = UNet(depth=5, wf=wf)
     network.load_state_dict(torch.load(model, weights_only=True))
     predictor = Predictor([network.eval()], device, compute_type("auto", device))
@@ -112,7 +112,7 @@ def predict_one(slide_path: Path, model: Path, wf: int, threads: int) -> None:
 def compare(options: argparse.Namespace, folder: Path) -> None:
     """Predict both slides and print a table."""
     torch.manual_seed(0)
-    choose_device(0, options.threads)
+    choose_devices(0, options.threads)
     piece, mask = draw_piece()
     model = folder / "model.pt"
     torch.save(train(UNet(depth=5, wf=options.wf), piece, mask, steps=200).state_dict(), model)

@@ -21,7 +21,7 @@ from monai.inferers import sliding_window_inference
 from skimage.util import view_as_windows
 
 from pathseg.augment import Augmentation, augment, draw_changes
-from pathseg.devices import autocast, choose_device, compute_type, give_back_memory
+from pathseg.devices import autocast, choose_devices, compute_type, give_back_memory
 from pathseg.inference import Predictor, predict_bands
 from pathseg.losses import weighted_cross_entropy
 from pathseg.resample import ResampledSlide
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--wf", type=int, nargs="+", default=[2, 4])
     options = parser.parse_args()
-    device = choose_device(0, options.threads)
+    (device,) = choose_devices(0, options.threads)
     image, mask = draw_image()
     with tempfile.TemporaryDirectory() as folder:
         for wf in options.wf:

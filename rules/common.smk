@@ -26,6 +26,8 @@ except PathsegError as error:
 SETTINGS, SAMPLES, SLIDES = PROJECT.settings, PROJECT.samples, PROJECT.slides
 MODELS, FOLDS, PARTS, EXPERIMENTS = PROJECT.models, PROJECT.folds, PROJECT.parts, PROJECT.experiments
 SLIDES_BY_NAME = {row["slide"]: row for row in SLIDES}
+# What has a table of scores: each model, and all folds together.
+SCORED = FOLDS if len(FOLDS) == 1 else [*FOLDS, "all_folds"]
 HELD_OUT = [part for part in PARTS if part == "test"]
 # Without their colours, whose change must not cut tiles or train again.
 CLASS_VALUES = [{key: class_[key] for key in ("name", "mask_value")} for class_ in SETTINGS["classes"]]
@@ -33,7 +35,7 @@ CLASS_VALUES = [{key: class_[key] for key in ("name", "mask_value")} for class_ 
 
 wildcard_constraints:
     experiment=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-    fold=r"holdout|fold[1-9][0-9]*",
+    fold=r"holdout|fold[1-9][0-9]*|all_folds",
     part=r"train|val|test|fold[1-9][0-9]*",
     slide=r"[^/]+",
 
@@ -71,7 +73,9 @@ def part_rows(*parts):
 
 def rows_digest(rows):
     """Return a digest of what a database or a score depends on beside the files themselves."""
-    return digest([[row[key] for key in ("sample", "patient", "part", "image", "mask", "instances", "mpp")] for row in rows])
+    return digest(
+        [[row.get(key) for key in ("sample", "patient", "part", "image", "mask", "instances", "mpp")] for row in rows]
+    )
 
 
 def images_of_part(wildcards):
@@ -86,7 +90,7 @@ def masks_of_part(wildcards):
 
 def labels_of(rows):
     """Return the masks of rows of the split table, and the images of their objects where there are any."""
-    return [row[key] for row in rows for key in ("mask", "instances") if row[key]]
+    return [row[key] for row in rows for key in ("mask", "instances") if row.get(key)]
 
 
 def digest_of_part(wildcards):
@@ -138,6 +142,12 @@ def scored_masks(wildcards):
 def digest_of_scored(wildcards):
     """Return a digest of those parts' rows in the split table."""
     return rows_digest(part_rows(*scored_parts(wildcards)))
+
+
+def counts_of_folds(wildcards):
+    """Return the counts of a model, or of the models of all folds."""
+    folds = FOLDS if wildcards.fold == "all_folds" else [wildcards.fold]
+    return [f"results/validation/{wildcards.experiment}/{fold}/counts.npz" for fold in folds]
 
 
 def slide_file(wildcards):

@@ -1,6 +1,7 @@
 """How good a model is on patients that it has not seen.
 
-In: models, validation databases, and the images of validation and test. Out: results/validation/{experiment}/{fold}.
+In: models, validation databases, and the images of validation and test. Out: results/validation/{experiment}/{fold}, of
+a cross-validation also results/validation/{experiment}/all_folds, and results/models: model cards and a comparison.
 """
 
 
@@ -44,24 +45,7 @@ rule evaluate:
         images=scored_images,
         masks=scored_masks,
     output:
-        metrics=report(
-            "results/validation/{experiment}/{fold}/metrics.tsv",
-            category="4. Scores",
-            caption="../report/metrics.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "overall"},
-        ),
-        per_patient=report(
-            "results/validation/{experiment}/{fold}/metrics_per_patient.tsv",
-            category="4. Scores",
-            caption="../report/metrics.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by patient"},
-        ),
-        confusion=report(
-            "results/validation/{experiment}/{fold}/confusion.png",
-            category="4. Scores",
-            caption="../report/confusion.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "confusion"},
-        ),
+        counts="results/validation/{experiment}/{fold}/counts.npz",
     log:
         "results/logs/evaluate/{experiment}.{fold}.log",
     benchmark:
@@ -80,20 +64,155 @@ rule evaluate:
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
+        boundary_um=SETTINGS["scores"]["boundary_um"],
     message:
-        "Score {wildcards.experiment}, {wildcards.fold}"
+        "Compare {wildcards.experiment}, {wildcards.fold}, with the masks of unseen patients"
     script:
         "../scripts/evaluate.py"
 
 
+rule summarize_scores:
+    input:
+        counts=counts_of_folds,
+    output:
+        metrics=report(
+            "results/validation/{experiment}/{fold}/metrics.tsv",
+            category="4. Scores",
+            caption="../report/metrics.rst",
+            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "overall"},
+        ),
+        per_patient=report(
+            "results/validation/{experiment}/{fold}/metrics_per_patient.tsv",
+            category="4. Scores",
+            caption="../report/metrics.rst",
+            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by patient"},
+        ),
+        patients_png=report(
+            "results/validation/{experiment}/{fold}/patients.png",
+            category="4. Scores",
+            caption="../report/patients.rst",
+            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by patient, drawn"},
+        ),
+        confusion_png=report(
+            "results/validation/{experiment}/{fold}/confusion.png",
+            category="4. Scores",
+            caption="../report/confusion.rst",
+            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "confusion"},
+        ),
+        calibration_png=report(
+            "results/validation/{experiment}/{fold}/calibration.png",
+            category="4. Scores",
+            caption="../report/calibration.rst",
+            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "calibration"},
+        ),
+        thresholds_png=report(
+            "results/validation/{experiment}/{fold}/thresholds.png",
+            category="4. Scores",
+            caption="../report/thresholds.rst",
+            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by threshold"},
+        ),
+        patients_svg="results/validation/{experiment}/{fold}/patients.svg",
+        confusion_svg="results/validation/{experiment}/{fold}/confusion.svg",
+        calibration_svg="results/validation/{experiment}/{fold}/calibration.svg",
+        thresholds_svg="results/validation/{experiment}/{fold}/thresholds.svg",
+    log:
+        "results/logs/summarize_scores/{experiment}.{fold}.log",
+    benchmark:
+        "results/benchmarks/summarize_scores/{experiment}.{fold}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=15,
+    params:
+        code=code("summarize_scores"),
+        classes=SETTINGS["classes"],
+    message:
+        "Score {wildcards.experiment}, {wildcards.fold}"
+    script:
+        "../scripts/summarize_scores.py"
+
+
+rule write_model_card:
+    input:
+        model="results/models/{experiment}/{fold}/best.pt",
+        training=training_databases,
+        validation=validation_database,
+        metrics="results/validation/{experiment}/{fold}/metrics.tsv",
+    output:
+        card="results/models/{experiment}/{fold}/model_card.md",
+    log:
+        "results/logs/write_model_card/{experiment}.{fold}.log",
+    benchmark:
+        "results/benchmarks/write_model_card/{experiment}.{fold}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=10,
+    params:
+        code=code("write_model_card"),
+        training=training_settings,
+        boundary_um=SETTINGS["scores"]["boundary_um"],
+    message:
+        "Write the model card of {wildcards.experiment}, {wildcards.fold}"
+    script:
+        "../scripts/write_model_card.py"
+
+
+rule compare_experiments:
+    input:
+        metrics=expand("results/validation/{experiment}/{fold}/metrics.tsv", experiment=EXPERIMENTS, fold=SCORED[-1:]),
+    output:
+        table=report(
+            "results/models/comparison.tsv",
+            category="4. Scores",
+            caption="../report/comparison.rst",
+            labels={"experiment": "all", "fold": "all", "scores": "side by side"},
+        ),
+        figure=report(
+            "results/models/comparison.png",
+            category="4. Scores",
+            caption="../report/comparison.rst",
+            labels={"experiment": "all", "fold": "all", "scores": "side by side, drawn"},
+        ),
+        figure_svg="results/models/comparison.svg",
+    log:
+        "results/logs/compare_experiments.log",
+    benchmark:
+        "results/benchmarks/compare_experiments.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=10,
+    params:
+        code=code("compare_experiments"),
+        experiments=EXPERIMENTS,
+        classes=SETTINGS["classes"],
+    message:
+        "Set the experiments side by side"
+    script:
+        "../scripts/compare_experiments.py"
+
+
 VALIDATED = [] if MODELS else expand("results/validation/{experiment}/{fold}", experiment=EXPERIMENTS, fold=FOLDS)
+SCORE_TABLES = [] if MODELS else expand("results/validation/{experiment}/{fold}", experiment=EXPERIMENTS, fold=SCORED)
 
 
 rule validate:
     """Panels and scores of all models."""
     input:
+        expand("{folder}/{file}", folder=VALIDATED, file=["panels.png", "panels"]),
+        expand("{folder}/{file}.tsv", folder=SCORE_TABLES, file=["metrics", "metrics_per_patient"]),
         expand(
-            "{folder}/{file}",
-            folder=VALIDATED,
-            file=["panels.png", "panels", "metrics.tsv", "metrics_per_patient.tsv", "confusion.png"],
+            "{folder}/{figure}.{ending}",
+            folder=SCORE_TABLES,
+            figure=["patients", "confusion", "calibration", "thresholds"],
+            ending=["png", "svg"],
         ),
+        expand("{folder}/model_card.md", folder=TRAINED),
+        [] if MODELS else expand("results/models/comparison.{ending}", ending=["tsv", "png", "svg"]),

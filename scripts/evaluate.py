@@ -1,58 +1,115 @@
-"""Score a model on the whole images of patients that it was not trained on; each pixel counts once.
+"""Compare a model's predictions with the masks of patients that it was not trained on: whole images, each pixel once.
 
 Outputs
 -------
-metrics : TSV
-    Dice, IoU, precision, recall, specificity and accuracy of each class, by part (validation, test): `pooled` over
-    all pixels, and as the `mean over patients`.
-per_patient : TSV
-    The same for each patient.
-confusion : PNG
-    Confusion matrix of each part.
+counts : NPZ
+    What the scores are computed from, by patient, see `pathseg.counts`.
 """
 
 import itertools
+import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pathseg.checkpoint import Checkpoint, build_network, load_checkpoint
+from pathseg.counts import Counts, PatientCounts
 from pathseg.devices import choose_devices, compute_type
-from pathseg.figures import save_figure
-from pathseg.files import atomic_path
+from pathseg.errors import ResolutionError
 from pathseg.inference import Predictor, predict_bands
-from pathseg.label_maps import LabelMap, open_labels
+from pathseg.label_maps import LabelMap, open_instances, open_labels
 from pathseg.labels import IGNORE
 from pathseg.logs import progress, start_log
-from pathseg.metrics import class_scores, confusion_matrix, overall_accuracy
+from pathseg.objects import OBJECT_COUNTS, connected, count_objects, count_outlines
 from pathseg.resample import ResampledSlide
 from pathseg.resolution import model_downsample
-from pathseg.slides import open_slide
+from pathseg.slides import choose_mpp, open_slide
+
+log = logging.getLogger("pathseg")
 
 # Side in pixels, about, of the parts that are predicted if something in them is known.
 SQUARE = 64
-SCORES = ["dice", "iou", "precision", "recall", "specificity", "accuracy"]
+# Objects and outlines of larger images are not scored: all of an image must be in memory for that.
+LARGEST_PIXELS = 2**26
 
 
-def image_confusion(
-    row: dict[str, Any],
-    predictor: Predictor,
-    checkpoint: Checkpoint,
-    classes: list[dict[str, Any]],
-    ignore_value: int | None,
-    outside: str,
-) -> np.ndarray:
-    """Predict an image of the split table at the model's resolution and compare it with its mask: int64 [C, C]."""
+@dataclass(frozen=True)
+class Scoring:
+    """How images are scored; the fields are those of the configuration."""
+
+    classes: list[dict[str, Any]]
+    ignore_value: int | None
+    outside: str
+    boundary_um: float
+
+
+def count_image(row: dict[str, Any], predictor: Predictor, checkpoint: Checkpoint, scoring: Scoring) -> Counts:
+    """Predict an image of the split table at the model's resolution and compare it with its mask."""
     slide = open_slide(row["image"])
     view = ResampledSlide(slide, model_downsample(checkpoint, slide, row["mpp"]))
-    labels = open_labels(row["mask"], view, classes, ignore_value, outside)
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    labels = open_labels(row["mask"], view, scoring.classes, scoring.ignore_value, scoring.outside)
+    counts = Counts.zeros(len(scoring.classes))
+    small = view.width * view.height <= LARGEST_PIXELS
+    strips = []
     for band in predict_bands(view, predictor, None, known_part(labels, view)):
         truth = labels.read(0, band.y, view.width, len(band.classes))
-        confusion += confusion_matrix(truth, band.classes, len(classes))
-    return confusion
+        known = truth != IGNORE
+        counts.add_pixels(truth[known], band.classes[known], band.probabilities[:, known])
+        if small:
+            strips.append((truth, band.classes))
+    if not small:
+        log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], view.width, view.height)
+        return counts
+    truth, predicted = (np.concatenate(parts) for parts in zip(*strips, strict=True))
+    numbers = open_instances(row["instances"], view).indices if row["instances"] else None
+    add_shapes(counts, truth, predicted, numbers, mpp_of_view(view, row["mpp"]), scoring.boundary_um)
+    return counts
+
+
+def mpp_of_view(view: ResampledSlide, mpp: float | None) -> float | None:
+    """Return the size of a view's pixels in µm, or None if it is not known."""
+    try:
+        return choose_mpp(view.slide, mpp) * view.downsample
+    except ResolutionError:
+        return None
+
+
+def add_shapes(
+    counts: Counts,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    numbers: np.ndarray | None,
+    mpp: float | None,
+    boundary_um: float,
+) -> None:
+    """Count objects and outlines of each class but the background.
+
+    Parameters
+    ----------
+    counts
+        To add to.
+    truth, predicted
+        Class indices [H, W], `IGNORE` in the truth.
+    numbers
+        Numbers of the true objects [H, W]; None to take what is connected.
+    mpp
+        µm per pixel, or None: then distances are not scored.
+    boundary_um
+        Distance within which outlines are near each other.
+    """
+    known = truth != IGNORE
+    for index in range(1, len(counts.confusion)):
+        true_mask, predicted_mask = truth == index, (predicted == index) & known
+        true_objects = connected(true_mask) if numbers is None else np.where(true_mask, numbers, 0)
+        found = dict(zip(OBJECT_COUNTS, count_objects(true_objects, connected(predicted_mask)), strict=True))
+        for side in ("true", "predicted"):
+            found[f"{side}_hausdorff"] *= mpp or 0
+            found[f"{side}_near_area"] *= mpp is not None
+        counts.objects[index] += list(found.values())
+        if mpp:
+            counts.outlines[index] += count_outlines(true_mask, predicted_mask, known, boundary_um / mpp)
 
 
 def known_part(labels: LabelMap, view: ResampledSlide) -> np.ndarray:
@@ -70,82 +127,26 @@ def known_part(labels: LabelMap, view: ResampledSlide) -> np.ndarray:
     return known
 
 
-def score_table(confusions: pd.Series, names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Turn the confusion matrices of patients into tables.
-
-    Parameters
-    ----------
-    confusions
-        Confusion matrices [C, C], indexed by (part, patient).
-    names
-        Names of the classes.
-
-    Returns
-    -------
-    overall, per_patient : pandas.DataFrame
-        See the module's description.
-    """
-    patients, overall = [], []
-    for (part, patient), confusion in confusions.items():
-        patients.append(class_scores(confusion, names).assign(part=part, patient=patient))
-    per_patient = pd.concat(patients, ignore_index=True)
-    for part, matrices in confusions.groupby(level="part", sort=False):
-        count = len(matrices)
-        pooled = class_scores(matrices.sum(), names)
-        mean = per_patient[per_patient["part"] == part].groupby("class", sort=False)[SCORES].mean().reset_index()
-        mean["pixels"] = pooled["pixels"]
-        overall.append(pooled.assign(part=part, patients=count, over="pooled"))
-        overall.append(mean.assign(part=part, patients=count, over="mean over patients"))
-    columns = ["part", "over", "patients", "class", "pixels", *SCORES]
-    return pd.concat(overall, ignore_index=True)[columns], per_patient[["part", "patient", "class", "pixels", *SCORES]]
-
-
-def draw_confusion(confusions: pd.Series, names: list[str]) -> Figure:
-    """Draw the confusion matrix of each part, as shares of the true class."""
-    parts = confusions.groupby(level="part", sort=False).sum()
-    side = 1.6 + 0.9 * len(names)
-    figure = Figure(figsize=((side + 1) * len(parts), side + 0.4))
-    for axes, (part, matrix) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):
-        share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-        for row, column in np.ndindex(share.shape):
-            color = "white" if share[row, column] > 60 else "black"
-            axes.text(column, row, f"{share[row, column]:.1f} %", ha="center", va="center", color=color)
-        axes.set(
-            xticks=range(len(names)),
-            yticks=range(len(names)),
-            xlabel="predicted",
-            ylabel="true",
-            title=f"{part}: {100 * overall_accuracy(matrix):.1f} % right",
-        )
-        axes.set_xticklabels(names, rotation=30, ha="right")
-        axes.set_yticklabels(names)
-        axes.grid(visible=False)
-    return figure
+def kind_of_objects(rows: list[dict[str, Any]]) -> str:
+    """Say what the objects of images are."""
+    kinds = {"instances" if row["instances"] else "components" for row in rows}
+    return kinds.pop() if len(kinds) == 1 else "both"
 
 
 if __name__ == "__main__":
-    log = start_log(snakemake.log[0])
-    params, output = snakemake.params, snakemake.output
+    start_log(snakemake.log[0])
+    params = snakemake.params
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     checkpoint = load_checkpoint(snakemake.input.model)
     predictor = Predictor([build_network(checkpoint, snakemake.input.model)], device, compute_type("auto", device))
+    scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um)
     split = pd.read_csv(snakemake.input.split, sep="\t", dtype={"sample": str, "patient": str})
     rows = split[split["part"].isin(params.parts)].replace({np.nan: None}).to_dict("records")
-    names = [class_["name"] for class_ in params.classes]
-    confusions: dict[tuple[str, str], np.ndarray] = {}
+    by_patient: dict[tuple[str, str], Counts] = {}
     for row in progress(rows, "scoring", unit="image"):
-        key = (row["part"], row["patient"])
-        confusion = image_confusion(row, predictor, checkpoint, params.classes, params.ignore_value, params.outside)
-        confusions[key] = confusions.get(key, 0) + confusion
-    index = pd.MultiIndex.from_tuples(list(confusions), names=["part", "patient"])
-    by_patient = pd.Series(list(confusions.values()), index=index)
-    overall, per_patient = score_table(by_patient, names)
-    for table, path in ((overall, output.metrics), (per_patient, output.per_patient)):
-        with atomic_path(path) as temporary:
-            table.round(4).to_csv(temporary, sep="\t", index=False, na_rep="NA")
-    save_figure(draw_confusion(by_patient, names), output.confusion)
-    for part in params.parts:
-        scores = overall[(overall["part"] == part) & (overall["over"] == "pooled")]
-        text = ", ".join(f"{name} {dice:.3f}" for name, dice in zip(scores["class"], scores["dice"], strict=True))
-        log.info("%s: pooled Dice %s", part, text)
+        key = "test" if row["part"] == "test" else "validation", row["patient"]
+        counts = count_image(row, predictor, checkpoint, scoring)
+        by_patient[key] = by_patient[key] + counts if key in by_patient else counts
+    parts, patients = (list(names) for names in zip(*by_patient, strict=True))
+    PatientCounts(parts, patients, list(by_patient.values()), kind_of_objects(rows)).save(snakemake.output.counts)
+    log.info("scored %d images of %d patients", len(rows), len(patients))

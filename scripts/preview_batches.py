@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.database import TileDatabase
-from pathseg.edges import edge_band
 from pathseg.figures import class_legend, class_picture, save_figure, show
 from pathseg.logs import start_log
+from pathseg.losses import edge_band
 from pathseg.tiles import Tiles
 
 SHOWN_TILES = 6

@@ -17,7 +17,7 @@ from torch import nn
 
 from pathseg.checkpoint import build_network, load_checkpoint
 from pathseg.database import TileDatabase
-from pathseg.devices import choose_device
+from pathseg.devices import choose_devices
 from pathseg.errors import ConfigError
 from pathseg.figures import save_figure, show
 from pathseg.logs import start_log
@@ -96,7 +96,7 @@ def draw_grid(pictures: np.ndarray, title: str, cmap: str, image: np.ndarray | N
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params, output = snakemake.params, snakemake.output
-    choose_device(0, snakemake.threads)
+    choose_devices(0, snakemake.threads)
     network = build_network(load_checkpoint(snakemake.input.model), snakemake.input.model)
     layer = find_layer(network, params.layer)
     with TileDatabase(snakemake.input.database) as database:

@@ -1,62 +1,16 @@
-"""Weights of pixels near the edges of objects, in which a network should take care.
+"""The U-Net paper's map of narrow gaps between objects, in which a network should take care.
 
-Two ways: the tutorial's band just outside each object, made anew for each changed tile, and the U-Net paper's map of
-narrow gaps between objects, made once for each image and stored in the database.
+It is made once for each image and stored in the database; `pathseg.losses` has the tutorial's band around objects.
 """
 
 import cv2
 import numpy as np
-import torch
 from skimage.measure import label, regionprops
-from torch import Tensor
 
-from pathseg.labels import IGNORE
+from pathseg.labels import FULL_EDGE, IGNORE
 
-# Stored maps hold the paper's exponential times this.
-FULL = 255
 # Beyond this many sigma from an object the paper's exponential is too small to be stored.
 REACH = 4
-
-
-def edge_band(masks: Tensor, width: int) -> Tensor:
-    """Mark the pixels just outside each object.
-
-    The band is what dilation by a 3x3 cross, `width` times, adds to an object of a foreground class (any but 0): the
-    pixels at a Manhattan distance of at most `width` from it. The tutorial does the same for its one foreground class
-    with SciPy; here it is max pooling, on the training device.
-
-    Parameters
-    ----------
-    masks
-        int64 [N, H, W], class indices or `IGNORE`.
-    width
-        Width of the band in pixels.
-
-    Returns
-    -------
-    Tensor
-        bool [N, H, W].
-    """
-    known = masks != IGNORE
-    labels = masks.to(torch.uint8).masked_fill_(~known, 0)
-    # A band is where the largest or the smallest foreground label nearby is not the pixel's own. The smallest is found
-    # as the largest of the complement, in which the background is 0 too.
-    complement = torch.where(labels > 0, IGNORE - labels, labels)
-    highest, lowest = _dilated(labels, width), _dilated(complement, width)
-    return ((highest != labels) | (lowest != complement)) & known
-
-
-def _dilated(maps: Tensor, times: int) -> Tensor:
-    """Grey dilation of uint8 [N, H, W] by a 3x3 cross. Shifting bytes is ten times as fast as pooling of floats."""
-    for _ in range(times):
-        wider = maps.clone()
-        for axis in (1, 2):
-            length = maps.shape[axis] - 1
-            for to, source in ((0, 1), (1, 0)):
-                part = wider.narrow(axis, to, length)
-                torch.maximum(part, maps.narrow(axis, source, length), out=part)
-        maps = wider
-    return maps
 
 
 def gap_map(objects: np.ndarray, sigma: float) -> np.ndarray:
@@ -75,7 +29,7 @@ def gap_map(objects: np.ndarray, sigma: float) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        uint8 [H, W], `FULL` times the exponential; 0 in objects.
+        uint8 [H, W], `FULL_EDGE` times the exponential; 0 in objects.
     """
     reach = int(np.ceil(REACH * sigma))
     nearest = np.full(objects.shape, np.inf, np.float32)
@@ -88,7 +42,7 @@ def gap_map(objects: np.ndarray, sigma: float) -> np.ndarray:
         second[window] = np.minimum(second[window], np.maximum(nearest[window], distance))
         nearest[window] = np.minimum(nearest[window], distance)
     gaps = np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
-    return np.where(objects == 0, np.rint(FULL * gaps), 0).astype(np.uint8)
+    return np.where(objects == 0, np.rint(FULL_EDGE * gaps), 0).astype(np.uint8)
 
 
 def objects_of(indices: np.ndarray) -> np.ndarray:

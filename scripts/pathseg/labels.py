@@ -9,6 +9,9 @@ from pathseg.errors import ImageError
 # Value in a mask of class indices of pixels that count neither for the loss nor for scores.
 IGNORE = 255
 
+# Stored edge maps hold weights of 0 to 1 times this.
+FULL_EDGE = 255
+
 _UNKNOWN = 254
 
 

@@ -8,6 +8,47 @@ from pathseg.labels import IGNORE
 from pathseg.parallel import total_over_processes
 
 
+def edge_band(masks: Tensor, width: int) -> Tensor:
+    """Mark the pixels just outside each object.
+
+    The band is what dilation by a 3x3 cross, `width` times, adds to an object of a foreground class (any but 0): the
+    pixels at a Manhattan distance of at most `width` from it. The tutorial does the same for its one foreground class
+    with SciPy; here it is max pooling, on the training device.
+
+    Parameters
+    ----------
+    masks
+        int64 [N, H, W], class indices or `IGNORE`.
+    width
+        Width of the band in pixels.
+
+    Returns
+    -------
+    Tensor
+        bool [N, H, W].
+    """
+    known = masks != IGNORE
+    labels = masks.to(torch.uint8).masked_fill_(~known, 0)
+    # A band is where the largest or the smallest foreground label nearby is not the pixel's own. The smallest is found
+    # as the largest of the complement, in which the background is 0 too.
+    complement = torch.where(labels > 0, IGNORE - labels, labels)
+    highest, lowest = _dilated(labels, width), _dilated(complement, width)
+    return ((highest != labels) | (lowest != complement)) & known
+
+
+def _dilated(maps: Tensor, times: int) -> Tensor:
+    """Grey dilation of uint8 [N, H, W] by a 3x3 cross. Shifting bytes is ten times as fast as pooling of floats."""
+    for _ in range(times):
+        wider = maps.clone()
+        for axis in (1, 2):
+            length = maps.shape[axis] - 1
+            for to, source in ((0, 1), (1, 0)):
+                part = wider.narrow(axis, to, length)
+                torch.maximum(part, maps.narrow(axis, source, length), out=part)
+        maps = wider
+    return maps
+
+
 def class_weights(setting: str | list[float], pixels: Tensor) -> Tensor:
     """Return the weight of each class in the loss, with mean 1.
 

@@ -22,10 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.checkpoint import save_checkpoint
 from pathseg.devices import autocast, compute_type
-from pathseg.edges import FULL, edge_band
 from pathseg.errors import TrainingError
+from pathseg.labels import FULL_EDGE
 from pathseg.logs import progress
-from pathseg.losses import class_weights, soft_dice_loss, weighted_cross_entropy
+from pathseg.losses import class_weights, edge_band, soft_dice_loss, weighted_cross_entropy
 from pathseg.metrics import mean_dice, overall_accuracy, pixel_scores
 from pathseg.parallel import (
     own_part,
@@ -322,7 +322,7 @@ class Trainer:
         return tally.over_processes()
 
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        edges = None if batch.edges is None else batch.edges.float() / FULL
+        edges = None if batch.edges is None else batch.edges.float() / FULL_EDGE
         return self._loss(self.network, batch.images.float() / 255, batch.masks.long(), edges)
 
     def _record(self, validated: Tally, train_seconds: float, val_seconds: float) -> dict[str, Any]:

@@ -2,9 +2,33 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 from pathseg.labels import IGNORE
-from pathseg.losses import class_weights, soft_dice_loss, weighted_cross_entropy
+from pathseg.losses import class_weights, edge_band, soft_dice_loss, weighted_cross_entropy
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_edge_band_is_what_dilation_adds(rng, width):
+    mask = ndimage.gaussian_filter(rng.random((64, 80)), 4) > 0.5
+    expected = ndimage.binary_dilation(mask, iterations=width) & ~mask
+    band = edge_band(torch.from_numpy(mask[None].astype(np.int64)), width)[0].numpy()
+    np.testing.assert_array_equal(band, expected)
+
+
+def test_touching_objects_of_two_classes_have_an_edge_between_them():
+    mask = torch.ones(1, 8, 8, dtype=torch.int64)
+    mask[:, :, 4:] = 2
+    band = edge_band(mask, 1)[0]
+    assert band[:, 3:5].all()
+    assert not band[:, :3].any()
+    assert not band[:, 5:].any()
+
+
+def test_ignored_pixels_have_no_edge():
+    mask = torch.zeros(1, 8, 8, dtype=torch.int64)
+    mask[:, :, 4:] = IGNORE
+    assert not edge_band(mask, 2).any()
 
 
 def test_cross_entropy_by_hand(rng):

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from evaluate import score_table
 from make_demo_cohort import make_field, write_slide
 from plot_training import draw_curves
 from predict_slide import load_models
@@ -16,19 +15,6 @@ from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import CheckpointError, ConfigError, ImageError
 from pathseg.slides import open_slide
 from pathseg.synthesis import draw_patient
-
-
-class TestEvaluate:
-    def test_pooled_and_mean_over_patients(self):
-        index = pd.MultiIndex.from_tuples([("val", "A"), ("val", "B"), ("test", "C")], names=["part", "patient"])
-        confusions = [np.array([[90, 10], [0, 100]]), np.array([[0, 10], [10, 0]]), np.array([[1, 0], [0, 1]])]
-        overall, per_patient = score_table(pd.Series(confusions, index=index), ["a", "b"])
-        b = overall[overall["class"] == "b"].set_index(["part", "over"])["dice"]
-        assert b["val", "pooled"] == pytest.approx(200 / 230)
-        assert b["val", "mean over patients"] == pytest.approx((200 / 210 + 0) / 2)
-        assert b["test", "pooled"] == 1
-        assert list(per_patient["patient"]) == ["A", "A", "B", "B", "C", "C"]
-        assert list(overall["patients"]) == [2] * 4 + [1] * 4
 
 
 class TestPredict:

@@ -26,7 +26,10 @@ def test_everything_is_there(finished):
         "databases/train.h5",
         "databases/val.h5",
         *(f"{model}/{file}" for file in ("best.pt", "history.tsv", "preview.png", "curves.png", "kernels.png")),
-        *(f"{scores}/{file}" for file in ("panels.png", "metrics.tsv", "metrics_per_patient.tsv", "confusion.png")),
+        f"{model}/model_card.md",
+        *(f"{scores}/{file}" for file in ("panels.png", "metrics.tsv", "metrics_per_patient.tsv", "counts.npz")),
+        *(f"{scores}/{figure}.svg" for figure in ("confusion", "calibration", "thresholds", "patients")),
+        *(f"models/comparison.{ending}" for ending in ("tsv", "png", "svg")),
         *(f"{slide}/{file}" for file in ("classes.tif", "annotations.geojson.gz", "overlay.jpg", "summary.json")),
         "slides/default/summary.tsv",
     ]:
@@ -56,8 +59,12 @@ def test_scores_are_of_patients_that_training_has_not_seen(finished):
     unseen = {row["patient"] for part in ("val", "test") for row in finished.rows_of_part(part)}
     assert set(per_patient["patient"]) == unseen
     overall = pd.read_csv(finished.folder / "results/validation/default/holdout/metrics.tsv", sep="\t")
-    assert set(overall["part"]) == {"val", "test"}
+    assert set(overall["part"]) == {"validation", "test"}
     assert set(overall["over"]) == {"pooled", "mean over patients"}
+    card = (finished.folder / "results/models/default/holdout/model_card.md").read_text()
+    dice = overall.query("part == 'test' and over == 'pooled' and score == 'dice'")["value"]
+    for value in dice:
+        assert f"| {value:.3f}" in card
 
 
 def test_slide_outputs_agree_with_each_other(finished):
@@ -139,16 +146,25 @@ def test_cross_validation_and_experiments(tmp_path):
     config = yaml.safe_load((tmp_path / "config/config.yaml").read_text())
     config["split"] = {"folds": 2}
     config["training"]["epochs"] = 1
-    config["experiments"] = {"small": {"unet": {"wf": 1}}, "flat": {"unet": {"depth": 2, "up_mode": "upsample"}}}
+    config["tiles"]["edge_sigma"] = 3
+    flat = {"unet": {"depth": 2, "up_mode": "upsample"}, "training": {"edges": "distance"}}
+    config["experiments"] = {"small": {"unet": {"wf": 1}}, "flat": flat}
     config["slides"] = ["data/slide 0.tif"]
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
-    workflow.snakemake("predict", "results/validation/small/fold1/metrics_per_patient.tsv")
+    workflow.snakemake()
     assert {path.name for path in (tmp_path / "results/databases").iterdir()} == {"fold1.h5", "fold2.h5"}
     summary = json.loads((tmp_path / "results/slides/small/slide 0/summary.json").read_text())
     assert [model["file"] for model in summary["models"]] == [f"results/models/small/fold{k}/best.pt" for k in (1, 2)]
     assert (tmp_path / "results/slides/flat/slide 0/classes.tif").is_file()
     scored = pd.read_csv(tmp_path / "results/validation/small/fold1/metrics_per_patient.tsv", sep="\t")
     assert set(scored["patient"]) == {row["patient"] for row in workflow.rows_of_part("fold1")}
+    scored = pd.read_csv(tmp_path / "results/validation/small/all_folds/metrics_per_patient.tsv", sep="\t")
+    assert sorted(scored["patient"].unique()) == ["Anna B", "Bär", "C-1", "D_2", "E.3"]
+    compared = pd.read_csv(tmp_path / "results/models/comparison.tsv", sep="\t")
+    assert list(compared["experiment"]) == ["flat", "small"] * 2
+    assert set(compared["patients"]) == {5}
+    with tables.open_file(tmp_path / "results/databases/fold1.h5") as file:
+        assert file.root.edge.shape == file.root.mask.shape
 
 
 def test_annotations_that_pathseg_wrote_train_a_model(finished, tmp_path):
@@ -185,7 +201,9 @@ def test_two_scans_of_a_slide_give_the_same_map(finished, tmp_path):
     one, other = (
         tifffile.imread(tmp_path / f"results/slides/model-best/{name}/classes.tif") for name in ("fine", "coarse")
     )
-    np.testing.assert_array_equal(one, other)
+    # A mean of 4 and a mean of 16 pixels may be rounded differently, by one grey level.
+    assert one.shape == other.shape
+    assert (one != other).mean() < 0.01
 
 
 def test_a_bad_slide_does_not_keep_the_others_waiting(finished, tmp_path):
@@ -215,7 +233,7 @@ def test_real_tissue(real_data, tmp_path):
     workflow = copy_workflow(tmp_path)
     samples = pd.read_csv(real_data / "glas/samples.tsv", sep="\t")
     samples = samples[samples["patient"].isin(sorted(set(samples["patient"]))[:6])].groupby("patient").head(2).copy()
-    for column in ("image", "mask"):
+    for column in ("image", "mask", "instances"):
         samples[column] = str(real_data / "glas") + "/" + samples[column]
     samples["mpp"] = 0.62
     samples.to_csv(tmp_path / "samples.tsv", sep="\t", index=False)
@@ -233,4 +251,5 @@ def test_real_tissue(real_data, tmp_path):
     assert summary["mpp"] == pytest.approx(0.499)
     assert summary["model_width"] == round(2220 * 0.499 / 2.48)
     scores = pd.read_csv(tmp_path / "results/validation/default/holdout/metrics.tsv", sep="\t")
-    assert scores["dice"].between(0, 1).all()
+    assert scores.loc[scores["score"] == "dice", "value"].between(0, 1).all()
+    assert set(scores.loc[scores["score"] == "object_f1", "objects"]) == {"instances"}

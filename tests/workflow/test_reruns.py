@@ -13,6 +13,9 @@ AFTER_TRAINING = {
     "visualize_network": 1,
     "render_panels": 1,
     "evaluate": 1,
+    "summarize_scores": 1,
+    "write_model_card": 1,
+    "compare_experiments": 1,
     "predict_slide": 2,
     "summarize_slides": 1,
 }
@@ -30,7 +33,7 @@ def test_a_changed_training_image_rebuilds_its_part_and_what_follows(project):
 
 def test_a_changed_test_image_is_scored_again(project):
     darken(project.folder / project.rows_of_part("test")[0]["image"])
-    assert project.planned() == {"evaluate": 1}
+    assert project.planned() == {"evaluate": 1, "summarize_scores": 1, "write_model_card": 1, "compare_experiments": 1}
 
 
 def test_a_changed_number_of_epochs_rebuilds_no_database(project):

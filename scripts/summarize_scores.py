@@ -1,0 +1,54 @@
+"""Turn the counts of one model, or of the models of all folds together, into tables and figures of scores.
+
+Outputs
+-------
+metrics : TSV
+    Each score of each class, on the validation patients and on the test patients: pooled over all pixels, and as the
+    mean over patients, with 95 % intervals over patients.
+per_patient : TSV
+    The scores of each patient.
+confusion, calibration, thresholds, patients : PNG and SVG
+    Confusion matrix; reliability diagram; precision, recall and Dice over thresholds; Dice of each patient.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from pathseg.counts import PatientCounts, pooled
+from pathseg.figures import save_figure
+from pathseg.files import atomic_path
+from pathseg.logs import start_log
+from pathseg.score_figures import draw_calibration, draw_confusion, draw_patients, draw_thresholds
+from pathseg.scores import patient_table, score_table
+
+
+def figures_of(
+    patients: PatientCounts, table: pd.DataFrame, per_patient: pd.DataFrame, classes: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Draw all figures, by name."""
+    return {
+        "confusion": draw_confusion(patients, [class_["name"] for class_ in classes]),
+        "calibration": draw_calibration(patients, table),
+        "thresholds": draw_thresholds(patients, classes),
+        "patients": draw_patients(per_patient, table, classes),
+    }
+
+
+if __name__ == "__main__":
+    log = start_log(snakemake.log[0])
+    output, classes = snakemake.output, snakemake.params.classes
+    names = [class_["name"] for class_ in classes]
+    patients = pooled(PatientCounts.load(path) for path in snakemake.input.counts)
+    table, per_patient = score_table(patients, names), patient_table(patients, names)
+    table["objects"] = [patients.objects if score.startswith("object") else "" for score in table["score"]]
+    for values, path in ((table, output.metrics), (per_patient, output.per_patient)):
+        with atomic_path(path) as temporary:
+            values.round(4).to_csv(temporary, sep="\t", index=False, na_rep="NA")
+    for name, figure in figures_of(patients, table, per_patient, classes).items():
+        for ending in ("png", "svg"):
+            save_figure(figure, output[f"{name}_{ending}"])
+    dice = table[(table["score"] == "dice") & (table["over"] == "pooled")]
+    for part, rows in dice.groupby("part", sort=False):
+        text = ", ".join(f"{row['class']} {row['value']:.3f}" for _, row in rows.iterrows())
+        log.info("%s: pooled Dice %s", part, text)

@@ -1,0 +1,195 @@
+"""Write down what a model is, what it was trained on and how good it is, in one page to keep beside it.
+
+Outputs
+-------
+card : Markdown
+    Data, settings, scores with intervals, limits, versions and digests.
+"""
+
+import json
+import platform
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tables
+import torch
+
+from pathseg import __version__
+from pathseg.checkpoint import Checkpoint, class_names, load_checkpoint
+from pathseg.database import TileDatabase
+from pathseg.digests import digest
+from pathseg.files import atomic_path, file_digest
+from pathseg.logs import start_log
+from pathseg.unet import ARCHITECTURE_KEYS
+
+LIBRARIES = (torch, np, tables)
+SCORES_TEXT = (
+    "On whole images of patients that it was not trained on. Its best epoch was chosen on the validation patients, so "
+    "that their scores are a little too good; those of test patients, if there are any, are not. In brackets: 95 % "
+    "interval over patients (bootstrap)."
+)
+LIMITS_TEXT = (
+    "- It has seen only the stains, scanners and tissue of its training patients. Score it on your own before you rely "
+    "on it. It is not a medical device."
+)
+SHOWN = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "object_f1": "object F1",
+    "object_dice": "object Dice",
+    "object_hausdorff_um": "object Hausdorff (µm)",
+    "boundary_f1": "boundary F1",
+}
+
+
+def model_card(
+    title: str,
+    checkpoint: Checkpoint,
+    sha256: str,
+    training: list[TileDatabase],
+    validation: TileDatabase,
+    scores: pd.DataFrame,
+    settings: dict[str, Any],
+    boundary_um: float,
+) -> str:
+    """Return the card's text.
+
+    Parameters
+    ----------
+    title
+        Experiment and fold.
+    checkpoint, sha256
+        The model, and the digest of its file.
+    training, validation
+        Databases that it was trained on and chosen by.
+    scores
+        Table of `summarize_scores`.
+    settings
+        How it was trained.
+    boundary_um
+        Tolerance of the boundary F1 in µm.
+    """
+    names = class_names(checkpoint)
+    sections = [
+        f"# {title}",
+        f"A U-Net that finds {', '.join(names)} in stained tissue, trained with pathseg {__version__}.",
+        "## Data",
+        data_table(training, validation, names),
+        resolution_text(checkpoint),
+        "## Scores",
+        SCORES_TEXT,
+        score_lines(scores, names),
+        shape_text(scores, boundary_um),
+        "## Limits",
+        limits_text(scores),
+        "## Settings",
+        settings_text(checkpoint, settings),
+        f"The best epoch was {checkpoint['epoch']}.",
+        "## Provenance",
+        "\n".join(
+            [
+                f"- model file: SHA-256 `{sha256}`",
+                f"- training (settings, network, data, code): `{checkpoint['training_digest']}`",
+                f"- images and masks: `{digest([database.source_digests for database in [*training, validation]])}`",
+                f"- Python {platform.python_version()}, "
+                + ", ".join(f"{module.__name__} {module.__version__}" for module in LIBRARIES),
+            ]
+        ),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def settings_text(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
+    """Return the network and how it was trained, as JSON."""
+    unet = {key: checkpoint[key] for key in ARCHITECTURE_KEYS}
+    return f"```json\n{json.dumps({'unet': unet, 'training': settings}, indent=2)}\n```"
+
+
+def data_table(training: list[TileDatabase], validation: TileDatabase, names: list[str]) -> str:
+    """Return a table of patients, images, tiles and pixels of each class."""
+    lines = ["| | patients | images | tiles | " + " | ".join(f"{name}, Mpx" for name in names) + " |"]
+    lines.append("|---" * (4 + len(names)) + "|")
+    for title, databases in (("training", training), ("validation", [validation])):
+        patients = {patient for database in databases for patient in database.patients}
+        images = sum(len(database.source_digests) for database in databases)
+        pixels = sum(database.class_pixels for database in databases)
+        cells = [title, len(patients), images, sum(map(len, databases)), *(f"{value / 1e6:.2f}" for value in pixels)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def resolution_text(checkpoint: Checkpoint) -> str:
+    """Say at which resolution the model works."""
+    if checkpoint["mpp"]:
+        return f"It works at {checkpoint['mpp']:g} µm per pixel; slides are brought to that."
+    return f"It works on images brought to {checkpoint['resize']:g} times their size, whatever their pixel size is."
+
+
+def score_lines(scores: pd.DataFrame, names: list[str]) -> str:
+    """Return a table of the pooled scores: a row for each part and class."""
+    pooled = scores[scores["over"] == "pooled"].set_index(["part", "class", "score"])
+    lines = ["| part | class | " + " | ".join(SHOWN.values()) + " |", "|---" * (2 + len(SHOWN)) + "|"]
+    for part in dict.fromkeys(scores["part"]):
+        patients = pooled.loc[part]["patients"].iloc[0]
+        for name in names:
+            cells = [_cell(pooled, (part, name, score)) for score in SHOWN]
+            lines.append(f"| {part}, {patients} patients | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(pooled: pd.DataFrame, key: tuple[str, str, str]) -> str:
+    if key not in pooled.index or pd.isna(pooled.loc[key, "value"]):
+        return ""
+    row, digits = pooled.loc[key], 1 if key[2].endswith("_um") else 3
+    interval = "" if pd.isna(row["low"]) else f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+    return f"{row['value']:.{digits}f}{interval}"
+
+
+def shape_text(scores: pd.DataFrame, boundary_um: float) -> str:
+    """Say how objects and outlines were scored."""
+    kinds = {
+        "instances": "numbered by hand",
+        "components": "what is connected in the mask",
+        "both": "numbered by hand where the sample table names such images, otherwise what is connected in the mask",
+    }
+    objects = scores.loc[scores["score"].str.startswith("object"), "objects"].iloc[0]
+    return f"Objects are {kinds[objects]}; predicted ones, what is connected. Outlines count within {boundary_um:g} µm."
+
+
+def limits_text(scores: pd.DataFrame) -> str:
+    """Return what to be careful about, as far as it can be known from the numbers."""
+    lines = [LIMITS_TEXT]
+    for part, rows in scores.groupby("part", sort=False):
+        count = int(rows["patients"].iloc[0])
+        if count < 10:
+            number = f"{count} patients" if count > 1 else "1 patient"
+            lines.append(f"- The {part} scores are of {number} only, which says little about the next.")
+    calibration = scores[(scores["score"] == "calibration_error") & (scores["over"] == "pooled")]
+    worst = calibration["value"].max()
+    if worst > 0.05:
+        lines.append(f"- Its probabilities are off by {worst:.2f} on average; do not read them as they stand.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    start_log(snakemake.log[0])
+    params, wildcards = snakemake.params, snakemake.wildcards
+    with ExitStack() as stack:
+        training = [stack.enter_context(TileDatabase(path)) for path in snakemake.input.training]
+        validation = stack.enter_context(TileDatabase(snakemake.input.validation))
+        text = model_card(
+            f"{wildcards.experiment}, {wildcards.fold}",
+            load_checkpoint(snakemake.input.model),
+            file_digest(snakemake.input.model),
+            training,
+            validation,
+            pd.read_csv(snakemake.input.metrics, sep="\t"),
+            params.training,
+            params.boundary_um,
+        )
+    with atomic_path(snakemake.output.card) as temporary:
+        temporary.write_text(text, encoding="utf-8")
