@@ -33,15 +33,22 @@ class Workflow:
     ----------
     folder
         Where both are.
+
+    Attributes
+    ----------
+    environment : dict
+        Environment variables that Snakemake gets beside those of the tests.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.environment = {}
 
     def snakemake(self, *arguments, check=True):
         """Run Snakemake as a user does, and return what it printed."""
         command = [sys.executable, "-m", "snakemake", *arguments]
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment = os.environ | self.environment
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         done = subprocess.run(
             command,
             cwd=self.folder,

@@ -41,6 +41,13 @@ def choose_devices(gpus: int, threads: int) -> list[torch.device]:
     torch.set_num_threads(threads)
     visible = torch.cuda.device_count() if gpus else 0
     if not visible:
+        if gpus and os.environ.get("CUDA_VISIBLE_DEVICES"):
+            logger.warning(
+                "a GPU was granted (CUDA_VISIBLE_DEVICES=%s), but PyTorch %s cannot use it: takes the CPU; is it a CPU "
+                "build, or the driver too old?",
+                os.environ["CUDA_VISIBLE_DEVICES"],
+                torch.__version__,
+            )
         _keep_freed_memory()
         return [torch.device("cpu")]
     prepare_gpu()

@@ -1,0 +1,87 @@
+"""The small project through a real Slurm: what a cluster does, on one node with two devices that stand for GPUs."""
+
+import itertools
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+import torch
+
+from workflow_conftest import Workflow, copy_workflow, write_project
+
+# The node has no accounting; and a test need not wait as long as one should on a busy cluster.
+OPTIONS = [
+    *("--workflow-profile", "profiles/slurm", "--slurm-no-account", "--slurm-status-command", "squeue"),
+    *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"),
+]
+MODEL = "results/models/default/holdout/best.pt"
+
+
+@pytest.fixture(scope="module")
+def through_slurm(slurm, tmp_path_factory):
+    """The project after a run through Slurm, what was printed, and the jobs that ran."""
+    workflow = write_project(copy_workflow(tmp_path_factory.mktemp("slurm")))
+    workflow.environment = slurm.environment
+    workflow.printed = workflow.snakemake(*OPTIONS)
+    return workflow, slurm.jobs()
+
+
+def test_every_job_went_through_the_queue(through_slurm):
+    workflow, jobs = through_slurm
+    assert (workflow.folder / "results/slides/default/summary.tsv").is_file()
+    assert (workflow.folder / MODEL).is_file()
+    assert len(jobs) == workflow.printed.count("has been submitted with SLURM jobid")
+    # 15 steps: two databases, and both slides in one job.
+    assert "16 of 16 steps (100%) done" in workflow.printed
+    assert len(jobs) == 14
+
+
+def test_no_gpu_was_held_by_two_jobs_at_a_time(through_slurm):
+    _, jobs = through_slurm
+    held = [(begin, end, gpus) for begin, end, gpus in jobs.values() if gpus]
+    # Training, panels, scores, and the slides.
+    assert len(held) == 4
+    assert all(len(gpus) == 1 for _, _, gpus in held)
+    for (begin, end, gpus), (other_begin, other_end, other_gpus) in itertools.combinations(held, 2):
+        at_once = begin < other_end and other_begin < end
+        assert not (at_once and gpus & other_gpus)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_job_knows_which_gpu_is_its_own(through_slurm):
+    workflow, jobs = through_slurm
+    log = (workflow.folder / "results/logs/train_unet/default.holdout.log").read_text()
+    granted = sorted(jobs.values())[[gpus != set() for _, _, gpus in sorted(jobs.values())].index(True)][2]
+    assert f"CUDA_VISIBLE_DEVICES={granted.pop()}" in log
+
+
+def test_a_cancelled_training_goes_on(slurm, finished, tmp_path):
+    """Cancelled in the middle, and started again, it ends with the model of an undisturbed run."""
+    for name in ("undisturbed", "cancelled"):
+        shutil.copytree(finished.folder, tmp_path / name)
+    undisturbed, cancelled = Workflow(tmp_path / "undisturbed"), Workflow(tmp_path / "cancelled")
+    for workflow in (undisturbed, cancelled):
+        workflow.configure(training={"epochs": 40})
+    undisturbed.snakemake(MODEL, "--set-threads", "train_unet=2")
+    cancelled.environment = slurm.environment
+    state = cancelled.folder / "results/models/default/holdout/.state/state.pt"
+
+    def cancel_after_an_epoch():
+        while not state.exists():
+            time.sleep(0.05)
+        subprocess.run(["scancel", "--user", "root"], env=slurm.environment, check=True)
+
+    canceller = threading.Thread(target=cancel_after_an_epoch)
+    canceller.start()
+    run = (MODEL, *OPTIONS, "--set-threads", "train_unet=2")
+    printed = cancelled.snakemake(*run, "--retries", "0", check=False)
+    canceller.join()
+    assert "CANCELLED" in printed
+    assert not (cancelled.folder / MODEL).exists()
+    cancelled.snakemake(*run)
+    log = (cancelled.folder / "results/logs/train_unet/default.holdout.log").read_text()
+    assert "goes on from" in log
+    one, other = (torch.load(w.folder / MODEL, weights_only=True)["model_dict"] for w in (undisturbed, cancelled))
+    assert all(torch.equal(one[name], other[name]) for name in one)
