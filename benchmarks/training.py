@@ -179,9 +179,8 @@ def compare_databases(folder: Path, threads: int) -> None:
     read = (time.perf_counter() - started) / len(order)
     megabytes = size_of(folder / "tutorial256.h5") / count
     print(f"\ndatabases of 256-pixel tiles, {threads} threads; tiles a second, and the size of one")
-    print(
-        f"  {'tutorial (zlib 6)':<28} build {1 / build:6.0f}/s          read {1 / read:7.0f}/s          {megabytes:.3f} MiB"
-    )
+    rates = f"build {1 / build:6.0f}/s          read {1 / read:7.0f}/s"
+    print(f"  {'tutorial (zlib 6)':<28} {rates}          {megabytes:.3f} MiB")
     for complib, complevel in FILTERS:
         path = folder / f"{complib.replace(':', '')}.h5"
         started = time.perf_counter()

@@ -6,6 +6,7 @@ image, mask and weights. Colours change as stains do, in optical density, and as
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -161,9 +162,19 @@ def source_positions(size: int, side: int, changes: Changes, elastic: bool) -> T
     centres = changes.offsets + (size - 1) / 2
     positions = torch.einsum("nij,hwj->nhwi", changes.matrices, grid) + centres[:, None, None, :]
     if elastic:
-        shifts = F.interpolate(changes.nodes, size=(side, side), mode="bicubic", align_corners=True)
-        positions = positions + shifts.permute(0, 2, 3, 1)
+        along = cubic_weights(changes.nodes.shape[-1], side).to(positions.device)
+        positions += torch.einsum("ncij,iy,jx->nyxc", changes.nodes, along, along)
     return positions
+
+
+@cache
+def cubic_weights(n_nodes: int, side: int) -> Tensor:
+    """Return how much each node of a coarse grid counts at each pixel of a line, cubic: float32 [n_nodes, side].
+
+    Two products with it do for a whole grid what bicubic interpolation does, in a fraction of the time.
+    """
+    lines = torch.eye(n_nodes).view(1, n_nodes, n_nodes, 1)
+    return F.interpolate(lines, size=(side, 1), mode="bicubic", align_corners=True)[0, :, :, 0]
 
 
 def warp_images(images: Tensor, positions: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """
     known = (masks != IGNORE)[:, None]
     probability = torch.softmax(logits, dim=1) * known
-    truth = F.one_hot(masks.masked_fill(masks == IGNORE, 0), logits.shape[1]).movedim(-1, 1) * known
+    truth = masks[:, None] == torch.arange(logits.shape[1], device=masks.device)[:, None, None]
     both = (probability * truth).sum(dim=(0, 2, 3))
     true = truth.sum(dim=(0, 2, 3)).float()
     both, predicted, true = total_over_processes(torch.stack([both, probability.sum(dim=(0, 2, 3)), true]))

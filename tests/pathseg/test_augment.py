@@ -9,6 +9,7 @@ from pathseg.augment import (
     augment,
     change_colors,
     change_stains,
+    cubic_weights,
     draw_changes,
     source_positions,
     warp_images,
@@ -107,6 +108,13 @@ def test_deformation_is_as_large_as_asked():
     changes = draw_changes(64, 256, Augmentation(**PLAIN | {"elastic": 5}), generator())
     positions, plain = (source_positions(256, 256, changes, elastic) for elastic in (True, False))
     assert 2 < float((positions - plain).std()) < 6
+
+
+def test_cubic_weights_are_bicubic_interpolation():
+    nodes = torch.randn(1, 1, 5, 5)
+    expected = torch.nn.functional.interpolate(nodes, size=(256, 256), mode="bicubic", align_corners=True)
+    along = cubic_weights(5, 256)
+    torch.testing.assert_close(along.T @ nodes[0, 0] @ along, expected[0, 0], atol=1e-4, rtol=1e-4)
 
 
 def test_edges_move_with_the_mask():
