@@ -40,7 +40,8 @@ format: $(VENV)/installed-dev  ## Lay out code
 bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial's way and MONAI (half an hour)
 	PYTHONPATH=scripts:build/bench python benchmarks/prediction.py
 	PYTHONPATH=scripts:build/bench python benchmarks/large_slide.py
-	PYTHONPATH=scripts:build/bench python benchmarks/training.py
+	PYTHONPATH=scripts python benchmarks/training.py
+	python benchmarks/scale.py
 
 build/bench/monai: benchmarks/requirements.txt $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/bench --requirement $<

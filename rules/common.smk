@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -66,9 +67,15 @@ def validation_part(fold):
 
 def part_rows(*parts):
     """Return the rows of the split table that are in the given parts. The split is made first, if need be."""
-    path = checkpoints.split_patients.get().output.split
+    path = Path(checkpoints.split_patients.get().output.split)
+    return [row for row in read_split(path, path.stat().st_mtime_ns) if row["part"] in parts]
+
+
+@cache
+def read_split(path, changed):
+    """Return the rows of the split table, read once for each time that it has changed."""
     with open(path, encoding="utf-8", newline="") as table:
-        return [row for row in csv.DictReader(table, delimiter="\t") if row["part"] in parts]
+        return list(csv.DictReader(table, delimiter="\t"))
 
 
 def rows_digest(rows):
