@@ -58,7 +58,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "Use a model that pathseg or its tutorial wrote"
         ) from error
     except Exception as error:  # a damaged file can make the reader stumble in any way
-        raise CheckpointError(f"{path}: is damaged or not a model file ({error})") from error
+        raise CheckpointError(f"{path}: is damaged or not a model file; copy it again, or train it again") from error
     missing = [
         key for key in ("model_dict", *ARCHITECTURE_KEYS) if not isinstance(checkpoint, dict) or key not in checkpoint
     ]
@@ -85,7 +85,9 @@ def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
         network = UNet(**{key: checkpoint[key] for key in ARCHITECTURE_KEYS})
         network.load_state_dict(checkpoint["model_dict"])
     except (RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit the architecture that it names: {error}") from error
+        # PyTorch lists all that does not fit, after a title; the first says enough.
+        first = " ".join(str(error).splitlines()[:2][-1].split())
+        raise CheckpointError(f"{path}: its weights do not fit the architecture that it names: {first}") from error
     broken = [name for name, values in network.state_dict().items() if not torch.isfinite(values).all()]
     if broken:
         raise CheckpointError(f"{path}: has weights that are not numbers (in {broken[0]}); train it again")

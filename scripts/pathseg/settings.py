@@ -39,6 +39,10 @@ def _describe(error: jsonschema.ValidationError) -> str:
     if error.validator == "required":
         return f"{where}{error.message}"
     allowed = error.schema.get("description")
+    if error.validator == "pattern":
+        return f"{where}{error.instance!r} is not allowed" + (f" ({allowed})" if allowed else "")
+    if error.validator == "minItems":
+        return f"{where}{len(error.instance)} given, at least {error.validator_value} needed ({allowed})"
     return f"{where}{error.message}" + (f" ({allowed})" if allowed else "")
 
 
@@ -125,7 +129,7 @@ def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[di
             part_schema = schema["properties"][block]
             merged = _merge(settings[block], (overrides or {}).get(block) or {})
             wrong = schema_errors(merged, part_schema)
-            errors += [f"experiments.{name}.{block}.{line}" for line in wrong]
+            errors += [f"experiments.{name}.{block}{': ' if ' key ' in line[:12] else '.'}{line}" for line in wrong]
             resolved[block] = merged
         if not errors:
             errors += _experiment_contradictions(name, resolved, settings)

@@ -7,7 +7,6 @@ import shapely
 from shapely.geometry import mapping
 
 from pathseg.annotations import pixels_inside, read_annotations
-from pathseg.errors import ImageError
 
 
 def feature(geometry, name="tumour"):
@@ -40,26 +39,3 @@ def test_forms_of_files(tmp_path, name, wrap):
     annotations = read_annotations(tmp_path / name)
     assert [annotation.polygon.area for annotation in annotations] == [4, 15]
     assert {annotation.name for annotation in annotations} == {"tumour"}
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("not json", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
-        ("5", "with features"),
-        ('[{"type": "Feature"}]', "feature 1"),
-        ('[{"geometry": {"type": "Blob"}}]', "feature 1"),
-        (json.dumps([feature(shapely.Polygon([(0, 0), (4, 4), (4, 0), (0, 4)]))]), "feature 1 .*not simple"),
-    ],
-)
-def test_what_is_wrong_is_named(tmp_path, content, words):
-    (tmp_path / "a.geojson").write_text(content)
-    with pytest.raises(ImageError, match=rf"a\.geojson.*{words}"):
-        read_annotations(tmp_path / "a.geojson")
-
-
-def test_a_damaged_archive(tmp_path):
-    (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(b"[]" * 1000)[:20])
-    with pytest.raises(ImageError, match="cannot be read"):
-        read_annotations(tmp_path / "a.geojson.gz")

@@ -1,4 +1,6 @@
 import multiprocessing
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,13 +8,8 @@ import torch
 from pathseg import devices
 from pathseg.devices import choose_devices, take_free
 
-GPUS = ["0", "GPU-4f1c", "2"]
-
-
-def take_and_tell(folder, count, answers, done):
-    """Take devices, say which, and keep them until told to end."""
-    answers.put(take_free(GPUS, count, folder))
-    done.wait(60)
+sys.path.append(str(Path(__file__).parent))
+from take_in_a_process import GPUS, take_and_tell
 
 
 def start(folder, count):

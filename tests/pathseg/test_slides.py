@@ -117,58 +117,6 @@ def test_72_dpi_is_no_pixel_size(tmp_path, picture):
         choose_mpp(slide, None)
 
 
-def save_cmyk(path, picture):
-    Image.fromarray(picture).convert("CMYK").save(path)
-
-
-def save_16_bit(path, picture):
-    cv2.imwrite(str(path), picture.astype(np.uint16) * 256)
-
-
-def save_animation(path, picture):
-    frames = [Image.fromarray(np.roll(picture, shift, axis=1)) for shift in (0, 50, 90)]
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-
-
-def save_truncated(path, picture):
-    write_pyramid(path, picture)
-    path.write_bytes(path.read_bytes()[:300])
-
-
-def save_text(path, picture):
-    path.write_text("not an image")
-
-
-def save_bomb(path, picture):
-    # The header alone claims 100,000 x 100,000 pixels.
-    write_image(path, picture[:8, :8])
-    content = bytearray(path.read_bytes())
-    content[16:24] = (100_000).to_bytes(4, "big") * 2
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("name", "save", "words"),
-    [
-        ("cmyk.tif", save_cmyk, "CMYK"),
-        ("deep.png", save_16_bit, "uint16"),
-        ("moving.gif", save_animation, "animated"),
-        ("cut.tif", save_truncated, "damaged"),
-        ("text.png", save_text, "not an image"),
-        ("huge.png", save_bomb, "too large|damaged"),
-        ("empty.svs", lambda path, _: path.touch(), "0 bytes"),
-        ("folder.tif", lambda path, _: path.mkdir(), "not a file"),
-        ("link.tif", lambda path, _: path.symlink_to("nowhere"), "links"),
-    ],
-    ids=lambda value: value if isinstance(value, str) and "." in value else "",
-)
-def test_what_cannot_be_read_is_said(tmp_path, picture, name, save, words):
-    save(tmp_path / name, picture)
-    with pytest.raises(ImageError, match=words) as caught:
-        open_slide(tmp_path / name).read_level(0, 0, 0, 8, 8)
-    assert name in str(caught.value)
-
-
 class TestLabels:
     @pytest.mark.parametrize("name", ["m.png", "m.tif"])
     @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

@@ -1,10 +1,8 @@
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathseg.errors import SplitError
 from pathseg.splitting import part_shares, split_patients
 
 
@@ -51,17 +49,3 @@ def test_seed_matters():
         not split_patients(samples, pixels, shares, 0).equals(split_patients(samples, pixels, shares, s))
         for s in (1, 2)
     )
-
-
-@pytest.mark.parametrize(
-    ("images", "fixed", "words"),
-    [
-        ([3], [], "too few"),
-        ([1, 1, 1], [("p0", "fold2")], "'fold2'"),
-        ([1, 1], [("p0", "val"), ("p1", "val")], "too few"),
-    ],
-)
-def test_impossible_splits_are_refused(images, fixed, words):
-    samples, pixels = cohort(images, np.random.default_rng(0), fixed)
-    with pytest.raises(SplitError, match=words):
-        split_patients(samples, pixels, part_shares(0.2, 0, None), 0)

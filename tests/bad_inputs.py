@@ -1,0 +1,515 @@
+"""Input that is wrong or hostile, and what is said about it: the cases of a test and of docs/errors.md.
+
+Each case writes its files into an empty folder and does what the workflow would do with them. It must end in a
+`PathsegError` that holds the given words.
+"""
+
+import gzip
+import json
+import os
+import pickle
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import shapely
+import tifffile
+import torch
+from PIL import Image
+from predict_slide import load_models
+from shapely.geometry import mapping
+
+from conftest import CLASSES, ROOT, small_unet
+from pathseg.annotations import read_annotations
+from pathseg.checkpoint import build_network, load_checkpoint
+from pathseg.database import DatabaseWriter, TileDatabase, check_databases
+from pathseg.label_maps import open_instances, open_labels
+from pathseg.project import read_project
+from pathseg.resample import ResampledSlide
+from pathseg.slides import choose_mpp, open_slide, read_labels
+from pathseg.splitting import part_shares, split_patients
+
+HEADER = "sample\tpatient\timage\tmask"
+CONFIG = {
+    "samples": "data/samples.tsv",
+    "classes": [{"name": "stroma", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}],
+    "tiles": {"mpp": 1.0},
+}
+PICTURE = np.dstack([np.tile(np.arange(64, dtype=np.uint8) * 3, (48, 1))] * 2 + [np.full((48, 64), 90, np.uint8)])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A wrong input.
+
+    Attributes
+    ----------
+    topic, name
+        Where it belongs and what is wrong, as docs/errors.md says it.
+    run
+        Does it in a folder.
+    words
+        What the message must hold.
+    """
+
+    topic: str
+    name: str
+    run: Callable[[Path], Any]
+    words: tuple[str, ...]
+
+
+CASES: list[Case] = []
+
+
+def add(topic: str, name: str, run: Callable[[Path], Any], *words: str) -> None:
+    """Note a case."""
+    CASES.append(Case(topic, name, run, words))
+
+
+def project(folder: Path, **changes: Any) -> Any:
+    """Read a project whose configuration has changes; three good samples are there if no table is."""
+    (folder / "data").mkdir(exist_ok=True)
+    if not (folder / "data" / "samples.tsv").exists():
+        table(folder, *(f"s{n}\tp{n}\ti{n}.png\tm{n}.png" for n in range(3)))
+    os.chdir(folder)
+    return read_project(CONFIG | changes, ROOT / "config" / "schemas", "results/demo")
+
+
+def table(folder: Path, *rows: str, header: str = HEADER, encoding: str = "utf-8") -> None:
+    """Write a sample table, and empty files for its good names."""
+    (folder / "data").mkdir(exist_ok=True)
+    for number in range(3):
+        for kind in "im":
+            (folder / "data" / f"{kind}{number}.png").touch()
+    (folder / "data" / "samples.tsv").write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
+
+
+def with_table(*rows: str, **options: Any) -> Callable[[Path], Any]:
+    """Return what reads a project with a sample table."""
+
+    def run(folder: Path) -> Any:
+        table(folder, *rows, **options)
+        return project(folder)
+
+    return run
+
+
+def with_config(**changes: Any) -> Callable[[Path], Any]:
+    """Return what reads a project with a changed configuration."""
+    return lambda folder: project(folder, **changes)
+
+
+GOOD = "a\tP\ti0.png\tm0.png"
+for name, run, words in [
+    ("a column is missing", with_table("a\tP\ti0.png", header="sample\tpatient\timage"), ("column 'mask' is missing",)),
+    ("commas instead of tabs", with_table("a,P,i,m", header="sample,patient,image,mask"), ("tabs, not commas",)),
+    ("a column stands twice", with_table(GOOD + "\tx", header=HEADER + "\tmask"), ("'mask' stands twice",)),
+    ("no rows", with_table(), ("has no rows",)),
+    ("a row has too many cells", with_table(GOOD + "\tx"), ("line 2: has 5 cells",)),
+    ("a cell is empty", with_table("a\t\ti0.png\tm0.png"), ("line 2: patient",)),
+    ("a sample stands twice", with_table(GOOD, GOOD), ("line 3: sample 'a' is already in line 2",)),
+    ("a file is missing", with_table("a\tP\tnone.png\tm0.png"), ("a: image data/none.png does not exist",)),
+    ("a path is a folder", with_table("a\tP\t.\tm0.png"), ("does not exist",)),
+    (
+        "a patient is fixed in two parts",
+        with_table(GOOD + "\tval", "b\tP\ti1.png\tm1.png\ttrain", header=HEADER + "\tpart"),
+        ("line 3", "a patient is in one part only"),
+    ),
+    ("a part that does not exist", with_table(GOOD + "\tfinal", header=HEADER + "\tpart"), ("part: 'final'",)),
+    ("a pixel size of zero", with_table(GOOD + "\t0", header=HEADER + "\tmpp"), ("line 2: mpp: '0'",)),
+    ("a pixel size with a comma", with_table(GOOD + "\t0,5", header=HEADER + "\tmpp"), ("mpp: '0,5'",)),
+    ("a name with a slash", with_table("a/b\tP\ti0.png\tm0.png"), ("sample: 'a/b'",)),
+    ("a name that climbs out of the results", with_table("..\tP\ti0.png\tm0.png"), ("sample: '..'",)),
+    ("a name with a leading dash", with_table("-rf\tP\ti0.png\tm0.png"), ("sample: '-rf'",)),
+    ("a name with braces", with_table("{x}\tP\ti0.png\tm0.png"), ("sample: '{x}'",)),
+    ("a name with a control character", with_table("a\x07b\tP\ti0.png\tm0.png"), ("sample: 'a\\x07b'",)),
+    ("not UTF-8", with_table("Bär\tP\ti0.png\tm0.png", encoding="latin-1"), ("is not UTF-8",)),
+]:
+    add("Sample tables", name, run, *words)
+
+
+def slides_of(*names: str) -> Callable[[Path], Any]:
+    """Return what reads a project with slide files of these names."""
+
+    def run(folder: Path) -> Any:
+        for name in names:
+            path = folder / "scans" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return project(folder, slides="scans/**/*")
+
+    return run
+
+
+def slide_table(text: str) -> Callable[[Path], Any]:
+    """Return what reads a project with a slide table."""
+
+    def run(folder: Path) -> Any:
+        (folder / "slides.tsv").write_text(text)
+        return project(folder, slides="slides.tsv")
+
+    return run
+
+
+def dangling(folder: Path) -> Any:
+    """Read a project whose slide is a link to nowhere."""
+    (folder / "x.svs").symlink_to("nowhere.svs")
+    return project(folder, slides="x.svs")
+
+
+for name, run, words in [
+    ("a pattern that matches nothing", with_config(slides="scans/*.svs"), ("no file matches 'scans/*.svs'",)),
+    ("two slides of one name", slides_of("a/x.svs", "b/x.svs"), ("two slides have the name 'x'",)),
+    ("a name with a leading dash", slides_of("-x.svs"), ("rename the slide",)),
+    ("a name with braces", slides_of("{x}.svs"), ("rename the slide",)),
+    ("a table without the column `slide`", slide_table("file\nx.svs\n"), ("column 'slide' is missing",)),
+    ("a slide that does not exist", slide_table("slide\nx.svs\n"), ("x: path x.svs does not exist",)),
+    ("a link that leads nowhere", dangling, ("x.svs does not exist",)),
+]:
+    add("Slides", name, run, *words)
+
+
+def classes(*values: int) -> list[dict[str, Any]]:
+    """Return classes of these mask values."""
+    return [{"name": f"class {n}", "mask_value": value} for n, value in enumerate(values)]
+
+
+for name, changes, words in [
+    ("an unknown key", {"epochs": 3}, ("unknown key 'epochs'",)),
+    ("an unknown key in a block", {"training": {"epoch": 3}}, ("training: unknown key 'epoch'", "epochs")),
+    ("a word for a number", {"training": {"epochs": "many"}}, ("training.epochs: 'many'",)),
+    ("a word for a block", {"classes": "stroma"}, ("classes: 'stroma'",)),
+    ("a negative stride", {"tiles": {"mpp": 1.0, "stride": -5}}, ("tiles.stride: -5",)),
+    ("tiles that overlap by 100 %", {"tiles": {"mpp": 1.0, "stride": 0}}, ("tiles.stride: 0",)),
+    ("a stride larger than the tile", {"tiles": {"mpp": 1.0, "size": 64, "stride": 65}}, ("pixels would be lost",)),
+    ("both mpp and resize", {"tiles": {"mpp": 1.0, "resize": 0.5}}, ("tiles: give exactly one",)),
+    ("neither mpp nor resize", {"tiles": {}}, ("tiles: give exactly one",)),
+    (
+        "a network too deep for the tile",
+        {"tiles": {"mpp": 1.0, "size": 200, "stride": 100}},
+        ("200 pixels does not fit unet.depth 5", "depth 4 is the largest that serves"),
+    ),
+    ("one class", {"classes": classes(0)}, ("classes",)),
+    ("two classes of one mask value", {"classes": classes(0, 1, 1)}, ("mask_value 1 is used twice",)),
+    ("a class is also ignored", {"ignore_value": 255}, ("ignore_value: 255 is also",)),
+    ("nothing left to train on", {"split": {"val": 0.6, "test": 0.5}}, ("split: val and test leave nothing",)),
+    (
+        "an experiment with an unknown key",
+        {"experiments": {"x": {"unet": {"dept": 3}}}},
+        ("experiments.x.unet: unknown key 'dept'",),
+    ),
+    ("an experiment with an unknown block", {"experiments": {"x": {"optimizer": {}}}}, ("unknown key 'optimizer'",)),
+    ("an experiment with a bad name", {"experiments": {"../x": {}}}, ("experiments", "../x")),
+    ("weights for other classes", {"training": {"class_weights": [1, 2, 3]}}, ("3 numbers for 2 classes",)),
+    ("weights that are a word", {"training": {"class_weights": "heavy"}}, ("class_weights is 'heavy'",)),
+    ("a crop larger than the tile", {"training": {"augmentation": {"crop": 512}}}, ("crop 512 is larger",)),
+    ("gaps without their map", {"training": {"edges": "distance"}}, ("needs tiles.edge_sigma",)),
+    ("two resolutions of a model", {"prediction": {"mpp": 1.0, "resize": 0.5}}, ("prediction: give mpp or resize",)),
+    ("nothing to do", {"samples": None}, ("nothing to do",)),
+    ("a model and no slides", {"model": "m.pt"}, ("give the `slides`",)),
+]:
+    add("Configuration", name, with_config(**changes), *words)
+
+
+def impossible_split(patients: list[str], parts: list[str | None], **shares: Any) -> Callable[[Path], Any]:
+    """Return what divides patients of one image each."""
+
+    def run(_folder: Path) -> Any:
+        samples = pd.DataFrame({"sample": patients, "patient": patients, "part": parts})
+        settings = {"val": 0.2, "test": 0, "folds": None} | shares
+        return split_patients(samples, np.ones((len(patients), 2), int), part_shares(**settings), 1)
+
+    return run
+
+
+add("Patients", "one patient", impossible_split(["a"], [None]), "too few")
+add("Patients", "fewer patients than folds", impossible_split(["a", "b"], [None] * 2, folds=3), "too few")
+add("Patients", "a fixed part that the split has not", impossible_split(list("abc"), ["fold2", None, None]), "'fold2'")
+add("Patients", "all patients fixed in one part", impossible_split(list("ab"), ["val", "val"]), "too few")
+
+
+def image(name: str, save: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Return what saves an image and reads its corner."""
+
+    def run(folder: Path) -> Any:
+        save(folder / name)
+        return open_slide(folder / name).read_level(0, 0, 0, 8, 8)
+
+    return run
+
+
+def cut_file(save: Callable[[Path], Any], keep: float) -> Callable[[Path], Any]:
+    """Return what saves the first part of a file."""
+
+    def run(path: Path) -> None:
+        save(path)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+
+    return run
+
+
+def save_png(path: Path, pixels: np.ndarray = PICTURE) -> None:
+    """Write a PNG."""
+    cv2.imwrite(str(path), pixels)
+
+
+def save_tiff(path: Path, pixels: np.ndarray = PICTURE) -> None:
+    """Write a tiled TIFF with its pixel size."""
+    tifffile.imwrite(path, pixels, tile=(16, 16), resolution=(20_000, 20_000), resolutionunit="CENTIMETER")
+
+
+def save_bomb(path: Path) -> None:
+    """Write a PNG whose header alone claims 100,000 x 100,000 pixels."""
+    save_png(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (100_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def save_tiff_bomb(path: Path) -> None:
+    """Write a TIFF of 100,000 x 100,000 pixels in one strip that is not there."""
+    tifffile.imwrite(path, shape=(100_000, 100_000, 3), dtype=np.uint8, photometric="rgb", bigtiff=True, software="")
+    with open(path, "r+b") as file:
+        file.truncate(4096)
+
+
+def save_animation(path: Path) -> None:
+    """Write a GIF of two frames."""
+    frames = [Image.fromarray(PICTURE), Image.fromarray(PICTURE[:, ::-1])]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def read_without_size(folder: Path) -> Any:
+    """Ask for the pixel size of a PNG."""
+    save_png(folder / "x.png")
+    return choose_mpp(open_slide(folder / "x.png"), None)
+
+
+for name, run, words in [
+    ("zero bytes", image("x.svs", Path.touch), ("x.svs: is empty (0 bytes)",)),
+    ("a folder", image("x.tif", Path.mkdir), ("x.tif: is not a file",)),
+    ("a link that leads nowhere", image("x.tif", lambda path: path.symlink_to("nowhere")), ("links",)),
+    ("a text", image("x.png", lambda path: path.write_text("hello")), ("x.png", "not an image")),
+    ("a text that ends in .svs", image("x.svs", lambda path: path.write_text("hello")), ("x.svs",)),
+    ("a truncated PNG", image("x.png", cut_file(save_png, 0.3)), ("x.png",)),
+    ("a truncated TIFF", image("x.tif", cut_file(save_tiff, 0.3)), ("x.tif", "damaged")),
+    ("16 bits", image("x.png", lambda path: save_png(path, PICTURE.astype(np.uint16) * 256)), ("uint16",)),
+    ("CMYK", image("x.tif", lambda path: Image.fromarray(PICTURE).convert("CMYK").save(path)), ("CMYK",)),
+    ("an animation", image("x.gif", save_animation), ("animated",)),
+    ("a PNG that claims 10^10 pixels", image("x.png", save_bomb), ("x.png: ", "too large")),
+    ("a TIFF that claims 10^10 pixels in one strip", image("x.tif", save_tiff_bomb), ("100000 x 100000",)),
+    ("no pixel size", read_without_size, ("x.png: the file does not say its pixel size", "column `mpp`")),
+]:
+    add("Images", name, run, *words)
+
+
+def mask(save: Callable[[Path], Any], name: str = "m.png", read: Callable = open_labels) -> Callable[[Path], Any]:
+    """Return what reads a mask of a good image."""
+
+    def run(folder: Path) -> Any:
+        save_png(folder / "i.png")
+        save(folder / name)
+        view = ResampledSlide(open_slide(folder / "i.png"), 1)
+        if read is open_instances:
+            return open_instances(str(folder / name), view)
+        return open_labels(str(folder / name), view, CLASSES, None, "ignore").read(0, 0, 8, 8)
+
+    return run
+
+
+def grey(height: int, width: int, value: int = 0) -> Callable[[Path], None]:
+    """Return what writes a mask of one value."""
+    return lambda path: save_png(path, np.full((height, width), value, np.uint8))
+
+
+def save_floats(path: Path) -> None:
+    """Write a TIFF of fractions."""
+    tifffile.imwrite(path, np.full((48, 64), 0.5, np.float32))
+
+
+def read_text_mask(folder: Path) -> Any:
+    """Read a text as a mask."""
+    (folder / "m.png").write_text("hello")
+    return read_labels(folder / "m.png")
+
+
+for name, run, words in [
+    ("another size than the image", mask(grey(48, 63)), ("has 63 x 48 pixels", "64 x 48")),
+    ("a value that no class has", mask(grey(48, 64, 7)), ("has pixels of value 7, which no class has",)),
+    ("in colour", mask(save_png), ("is a colour picture",)),
+    ("fractions", mask(save_floats, "m.tif"), ("float32",)),
+    ("a text", read_text_mask, ("m.png",)),
+    ("objects of another size", mask(grey(9, 9), "n.png", open_instances), ("n.png: has 9 x 9 pixels",)),
+]:
+    add("Masks", name, run, *words)
+
+
+def feature(polygon: shapely.Polygon, class_name: str | None = "epithelium") -> dict[str, Any]:
+    """Return a feature as QuPath exports it."""
+    properties = {"objectType": "annotation"} | ({"classification": {"name": class_name}} if class_name else {})
+    return {"type": "Feature", "geometry": mapping(polygon), "properties": properties}
+
+
+def features(*parts: Any) -> Callable[[Path], Any]:
+    """Return what reads annotations as a mask."""
+    text = json.dumps({"type": "FeatureCollection", "features": list(parts)})
+    return mask(lambda path: path.write_text(text), "a.geojson")
+
+
+def raw_annotations(content: bytes, name: str = "a.geojson") -> Callable[[Path], Any]:
+    """Return what reads a file of annotations."""
+
+    def run(folder: Path) -> Any:
+        (folder / name).write_bytes(content)
+        return read_annotations(folder / name)
+
+    return run
+
+
+SQUARE = shapely.box(2, 2, 20, 20)
+CROSSED = shapely.Polygon([(0, 0), (20, 20), (20, 0), (0, 20)])
+for name, run, words in [
+    ("not JSON", raw_annotations(b"hello"), ("a.geojson: is not JSON",)),
+    ("a deep nest of brackets", raw_annotations(b"[" * 100_000), ("a.geojson: is not JSON",)),
+    ("a number", raw_annotations(b"5"), ("is not GeoJSON with features",)),
+    ("a feature without geometry", raw_annotations(b'[{"type": "Feature"}]'), ("feature 1",)),
+    ("an unknown geometry", raw_annotations(b'[{"geometry": {"type": "Blob"}}]'), ("feature 1",)),
+    ("a damaged archive", raw_annotations(gzip.compress(b"[]" * 999)[:20], "a.geojson.gz"), ("cannot be read",)),
+    ("an outline that crosses itself", features(feature(CROSSED)), ("feature 1", "not simple")),
+    ("an unknown class", features(feature(SQUARE, "tumor")), ("class 'tumor'", "stroma, epithelium")),
+    ("no class", features(feature(SQUARE, None)), ("annotation without class",)),
+    ("of another slide", features(feature(shapely.box(900, 900, 950, 950))), ("lies outside of",)),
+]:
+    add("Annotations", name, run, *words)
+
+
+class Payload:
+    """What a hostile file holds: loading it would make a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def model(change: Callable[[dict[str, Any], Path], Any]) -> Callable[[Path], Any]:
+    """Return what saves a changed model file and makes its network."""
+
+    def run(folder: Path) -> Any:
+        network = small_unet()
+        content = network.architecture | {"model_dict": network.state_dict(), "epoch": 1, "classes": CLASSES}
+        change(content, folder)
+        torch.save(content, folder / "m.pt")
+        return build_network(load_checkpoint(folder / "m.pt"), folder / "m.pt")
+
+    return run
+
+
+def model_bytes(content: bytes) -> Callable[[Path], Any]:
+    """Return what loads a model file of these bytes."""
+
+    def run(folder: Path) -> Any:
+        (folder / "m.pt").write_bytes(content)
+        return load_checkpoint(folder / "m.pt")
+
+    return run
+
+
+def bare_pickle(folder: Path) -> Any:
+    """Load a pickle without PyTorch's archive around it."""
+    (folder / "m.pt").write_bytes(pickle.dumps({"epoch": Payload(folder / "trap")}))
+    return load_checkpoint(folder / "m.pt")
+
+
+def break_weight(content: dict[str, Any], _folder: Path) -> None:
+    """Put a NaN into the weights."""
+    content["model_dict"]["last.weight"][0] = torch.nan
+
+
+def other_classes(folder: Path) -> Any:
+    """Average models of different classes."""
+    network = small_unet()
+    content = network.architecture | {"model_dict": network.state_dict(), "mpp": 1.0}
+    torch.save(content | {"classes": CLASSES}, folder / "a.pt")
+    torch.save(content | {"classes": CLASSES[::-1]}, folder / "b.pt")
+    return load_models([str(folder / "a.pt"), str(folder / "b.pt")], CLASSES, {"mpp": None, "resize": None})
+
+
+for name, run, words in [
+    ("a file that runs code", model(lambda c, f: c.update(epoch=Payload(f / "trap"))), ("m.pt: is refused",)),
+    ("a bare pickle that runs code", bare_pickle, ("m.pt: is refused",)),
+    ("zero bytes", model_bytes(b""), ("m.pt",)),
+    ("a text", model_bytes(b"hello"), ("m.pt",)),
+    ("half an archive", model_bytes(b"PK\x03\x04rest"), ("m.pt",)),
+    ("a missing file", lambda folder: load_checkpoint(folder / "m.pt"), ("m.pt: is not a file",)),
+    ("a key is missing", model(lambda c, _: c.pop("depth")), ("m.pt: lacks depth",)),
+    ("weights of another shape", model(lambda c, _: c.update(wf=3)), ("do not fit the architecture",)),
+    ("another number of classes", model(lambda c, _: c.update(n_classes=5)), ("do not fit the architecture",)),
+    ("an unknown architecture", model(lambda c, _: c.update(up_mode="magic")), ("do not fit the architecture",)),
+    ("four channels", model(lambda c, _: c.update(in_channels=4)), ("takes 4 channels",)),
+    ("weights that are not numbers", model(break_weight), ("weights that are not numbers (in last.weight)",)),
+    ("models of different classes", other_classes, ("its classes",)),
+]:
+    add("Models", name, run, *words)
+
+
+def database(folder: Path, name: str, patient: str, **attributes: Any) -> Path:
+    """Write a database of one tile."""
+    settings = {"classes": ["a", "b"], "mpp": 1.0, "resize": None, "tile_size": 16, "edge_sigma": None} | attributes
+    source = dict.fromkeys(("sample", "image", "mask", "image_sha256", "mask_sha256"), patient)
+    with DatabaseWriter(folder / name, 16, 2, complib="none", complevel=1, attributes=settings) as writer:
+        writer.add_source(source, np.ones(2))
+        if patient:
+            tile = np.zeros((1, 16, 16), np.uint8)
+            writer.append(source | {"patient": patient}, [np.dstack([tile[0]] * 3)[None], tile], np.zeros((1, 2)), 1.0)
+        writer.close()
+    return folder / name
+
+
+def cut_database(folder: Path) -> Any:
+    """Open half a database."""
+    path = database(folder, "train.h5", "P")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return TileDatabase(path)
+
+
+def two_databases(patient: str, **attributes: Any) -> Callable[[Path], Any]:
+    """Return what checks a training database of patient P beside a validation database."""
+
+    def run(folder: Path) -> Any:
+        with (
+            TileDatabase(database(folder, "train.h5", "P")) as training,
+            TileDatabase(database(folder, "val.h5", patient, **attributes)) as validation,
+        ):
+            return check_databases([training], validation)
+
+    return run
+
+
+for name, run, words in [
+    ("truncated", cut_database, ("train.h5: is damaged", "delete it")),
+    ("without tiles", lambda folder: TileDatabase(database(folder, "train.h5", "")), ("holds no tile",)),
+    ("one patient in training and validation", two_databases("P"), ("patient 'P' is in both",)),
+    ("other classes", two_databases("Q", classes=["b", "a"]), ("differ in classes",)),
+    ("another resolution", two_databases("Q", mpp=0.5), ("differ in mpp",)),
+]:
+    add("Databases", name, run, *words)
+
+
+def message_of(case: Case, folder: Path) -> str:
+    """Run a case in an empty folder and return the message, with the folder left out."""
+    before = Path.cwd()
+    try:
+        case.run(folder)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}".replace(f"{folder}/", "").replace(str(folder), "")
+    finally:
+        os.chdir(before)
+    return ""
