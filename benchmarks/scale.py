@@ -24,11 +24,16 @@ tiles: {size: 256, stride: 128, mpp: 1.0}
 """
 
 
-def write_project(folder: Path, n_slides: int) -> None:
-    """Write a project whose images and slides are empty files."""
+def copy_workflow(folder: Path) -> None:
+    """Copy the workflow's code into a folder."""
     for name in ("Snakefile", "rules", "scripts", "envs", "profiles", "report", "config"):
         source = ROOT / name
         shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder)
+
+
+def write_project(folder: Path, n_slides: int) -> None:
+    """Write a project whose images and slides are empty files."""
+    copy_workflow(folder)
     data = folder / "data"
     data.mkdir()
     lines = ["sample\tpatient\timage\tmask\tmpp"]

@@ -112,18 +112,30 @@ def tutorial_epoch(network: UNet, path: Path, n_tiles: int, available: int) -> f
     """Train on so many tiles as the tutorial does, and return the seconds."""
     rng = np.random.default_rng(0)
     optimizer = torch.optim.Adam(network.parameters())
-    network.train()
     started = time.perf_counter()
     order = rng.permutation(max(n_tiles, available))[:n_tiles] % available
-    for start in range(0, n_tiles, 3):
+    tutorial_steps(network, optimizer, path, order, torch.ones(2), rng)
+    return time.perf_counter() - started
+
+
+def tutorial_steps(
+    network: UNet,
+    optimizer: torch.optim.Optimizer,
+    path: Path,
+    order: np.ndarray,
+    class_weights: torch.Tensor,
+    rng: np.random.Generator,
+) -> None:
+    """Train on tiles in the given order as the tutorial does."""
+    network.train()
+    for start in range(0, len(order), 3):
         items = [tutorial_item(path, int(index), rng) for index in order[start : start + 3]]
         images, masks, weights = (torch.from_numpy(np.stack(layers)) for layers in zip(*items, strict=True))
         logits = network(images.permute(0, 3, 1, 2).float() / 255)
-        loss = F.cross_entropy(logits, masks.long(), reduction="none") * 1.1 ** weights.float()
+        loss = F.cross_entropy(logits, masks.long(), class_weights, reduction="none") * 1.1 ** weights.float()
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()
-    return time.perf_counter() - started
 
 
 def trainer_of(network: UNet, path: Path, device: torch.device, folder: Path) -> Trainer:

@@ -17,12 +17,13 @@ import pandas as pd
 
 from pathseg import __version__
 from pathseg.database import DatabaseWriter
-from pathseg.edges import REACH, gap_map, objects_of
+from pathseg.edges import REACH, gap_map
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
 from pathseg.label_maps import LabelImage, LabelMap, count_labels, open_instances, open_labels
 from pathseg.labels import IGNORE
 from pathseg.logs import progress, start_log
+from pathseg.objects import connected
 from pathseg.resample import ResampledSlide
 from pathseg.slides import choose_mpp, open_slide
 from pathseg.tissue import tissue_share
@@ -106,9 +107,11 @@ def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tup
         Their top left corners [n, 2], (x, y) in pixels of the image file.
     """
     size = cutting.size
+    tiles = [(corner, source.view.read(*corner, size, size)) for corner in corners]
     if cutting.min_tissue:
-        corners = [(x, y) for x, y in corners if tissue_share(source.view.read(x, y, size, size)) >= cutting.min_tissue]
-    images = np.array([source.view.read(x, y, size, size) for x, y in corners], np.uint8).reshape(-1, size, size, 3)
+        tiles = [(corner, image) for corner, image in tiles if tissue_share(image) >= cutting.min_tissue]
+    corners = [corner for corner, _ in tiles]
+    images = np.array([image for _, image in tiles], np.uint8).reshape(-1, size, size, 3)
     masks = np.array([source.labels.read(x, y, size, size) for x, y in corners], np.uint8).reshape(-1, size, size)
     arrays = [images, masks]
     if cutting.edge_sigma:
@@ -122,7 +125,7 @@ def edge_map(source: Source, x: int, y: int, size: int, sigma: float) -> np.ndar
     reach = int(np.ceil(REACH * sigma))
     side = size + 2 * reach
     if source.instances is None:
-        objects = objects_of(source.labels.read(x - reach, y - reach, side, side))
+        objects = connected(source.labels.read(x - reach, y - reach, side, side))
     else:
         objects = source.instances.read(x - reach, y - reach, side, side)
     return gap_map(objects, sigma)[reach : reach + size, reach : reach + size]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pathseg.checkpoint import Checkpoint, build_network, load_checkpoint
-from pathseg.counts import Counts, PatientCounts
+from pathseg.counts import Counts, PatientCounts, one_or_both
 from pathseg.devices import choose_devices, compute_type
 from pathseg.errors import ResolutionError
 from pathseg.inference import Predictor, predict_bands
@@ -127,12 +127,6 @@ def known_part(labels: LabelMap, view: ResampledSlide) -> np.ndarray:
     return known
 
 
-def kind_of_objects(rows: list[dict[str, Any]]) -> str:
-    """Say what the objects of images are."""
-    kinds = {"instances" if row["instances"] else "components" for row in rows}
-    return kinds.pop() if len(kinds) == 1 else "both"
-
-
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params = snakemake.params
@@ -148,5 +142,6 @@ if __name__ == "__main__":
         counts = count_image(row, predictor, checkpoint, scoring)
         by_patient[key] = by_patient[key] + counts if key in by_patient else counts
     parts, patients = (list(names) for names in zip(*by_patient, strict=True))
-    PatientCounts(parts, patients, list(by_patient.values()), kind_of_objects(rows)).save(snakemake.output.counts)
+    objects = one_or_both({"instances" if row["instances"] else "components" for row in rows})
+    PatientCounts(parts, patients, list(by_patient.values()), objects).save(snakemake.output.counts)
     log.info("scored %d images of %d patients", len(rows), len(patients))

@@ -37,7 +37,8 @@ def make_field(patient: Patient, image_path: str, mask_path: str, rng: np.random
 def write_png(path: str, pixels: np.ndarray) -> None:
     """Write a PNG under a temporary name and rename it."""
     with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), pixels)
+        # Encoded first: OpenCV does not say why it cannot write a file.
+        temporary.write_bytes(cv2.imencode(".png", pixels)[1])
 
 
 def make_slide(patient: Patient, path: str, height: int, width: int, rng: np.random.Generator) -> None:

@@ -28,8 +28,9 @@ Checkpoint = dict[str, Any]
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a model file under a temporary name and rename it."""
-    with atomic_path(path) as temporary:
-        torch.save(checkpoint, temporary)
+    # Given a name, PyTorch would not say why it cannot write.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(checkpoint, file)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pathseg.errors import DatabaseError
 from pathseg.files import atomic_path
+from pathseg.metrics import confusion_matrix
 from pathseg.objects import OBJECT_COUNTS, OUTLINE_COUNTS
 
 # Probabilities are counted in steps of 1/255.
@@ -56,10 +57,7 @@ class Counts:
 
     def add_pixels(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
         """Count pixels whose class is known: class indices [n], predicted ones [n], and probabilities uint8 [C, n]."""
-        n_classes = len(self.confusion)
-        self.confusion += np.bincount(truth.astype(np.int64) * n_classes + predicted, minlength=n_classes**2).reshape(
-            n_classes, n_classes
-        )
+        self.confusion += confusion_matrix(truth, predicted, len(self.confusion))
         for index, probability in enumerate(probabilities):
             self.levels[index] += _by_level(probability, truth == index)
         confidence = np.take_along_axis(probabilities, predicted[None].astype(np.int64), axis=0)[0]
@@ -125,6 +123,11 @@ class PatientCounts:
             raise DatabaseError(f"{path}: is damaged; delete it and run again") from error
 
 
+def one_or_both(kinds: set[str]) -> str:
+    """Say what objects are, of several images or folds."""
+    return next(iter(kinds)) if len(kinds) == 1 else "both"
+
+
 def pooled(folds: Iterable[PatientCounts]) -> PatientCounts:
     """Put the counts of several models together; a patient whom several have scored is summed over them."""
     together: dict[tuple[str, str], Counts] = {}
@@ -140,5 +143,5 @@ def pooled(folds: Iterable[PatientCounts]) -> PatientCounts:
         [part for part, _ in keys],
         [patient for _, patient in keys],
         [together[key] for key in keys],
-        kinds.pop() if len(kinds) == 1 else "both",
+        one_or_both(kinds),
     )

@@ -7,8 +7,10 @@ that a tile is read alone, and carries a checksum.
 """
 
 import json
+import shutil
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +18,10 @@ from typing import Any, Self
 import numpy as np
 import tables
 
-from pathseg.errors import DatabaseError
+from pathseg.errors import DatabaseError, ResourceError
 
+# Tiles that are read at a time when a database is checked.
+ROWS_AT_A_TIME = 64
 TILE_COLUMNS = np.dtype([("sample", "S480"), ("patient", "S480"), ("x", "f8"), ("y", "f8"), ("downsample", "f8")])
 SOURCE_COLUMNS = np.dtype(
     [("sample", "S480"), ("image", "S1024"), ("mask", "S1024"), ("image_sha256", "S64"), ("mask_sha256", "S64")]
@@ -25,7 +29,7 @@ SOURCE_COLUMNS = np.dtype(
 
 
 class DatabaseWriter:
-    """Write a tile database, one image's tiles after another's.
+    """Write a tile database, one image's tiles after another's, and read it back: HDF5 may not notice a full disk.
 
     Parameters
     ----------
@@ -47,25 +51,28 @@ class DatabaseWriter:
     ) -> None:
         compression = {} if complib == "none" else {"complib": complib, "complevel": complevel}
         filters = tables.Filters(fletcher32=True, **compression)
+        self._path = path
         self._file = tables.open_file(str(path), "w", title="pathseg tiles")
         shapes = {"img": (tile_size, tile_size, 3), "mask": (tile_size, tile_size)}
         if attributes.get("edge_sigma"):
             shapes["edge"] = (tile_size, tile_size)
-        self._arrays = [
+        for name, shape in shapes.items():
             self._file.create_earray(
                 "/", name, tables.UInt8Atom(), (0, *shape), filters=filters, chunkshape=(1, *shape)
             )
-            for name, shape in shapes.items()
-        ]
-        self._names = self._file.create_earray("/", "filename", tables.StringAtom(255), (0,))
-        self._tiles = self._file.create_table("/", "tiles", TILE_COLUMNS)
-        self._sources = self._file.create_table("/", "sources", SOURCE_COLUMNS)
+        self._file.create_earray("/", "filename", tables.StringAtom(255), (0,))
+        self._file.create_table("/", "tiles", TILE_COLUMNS)
+        self._file.create_table("/", "sources", SOURCE_COLUMNS)
+        self._images = list(shapes)
+        self._checksums = dict.fromkeys([*shapes, "filename", "tiles", "sources"], 0)
         self._pixels = np.zeros(n_classes)
         self._file.root._v_attrs.pathseg = json.dumps(attributes, ensure_ascii=False)
 
     def add_source(self, source: dict[str, str], pixels: np.ndarray) -> None:
         """Note an image: the values of `/sources`, and its pixels of each class, each counted once [C]."""
-        self._sources.append([tuple(source[name].encode() for name in SOURCE_COLUMNS.names)])
+        self._append(
+            "sources", np.array([tuple(source[name].encode() for name in SOURCE_COLUMNS.names)], SOURCE_COLUMNS)
+        )
         self._pixels += pixels
 
     def append(self, row: dict[str, Any], arrays: list[np.ndarray], corners: np.ndarray, downsample: float) -> None:
@@ -85,23 +92,52 @@ class DatabaseWriter:
         """
         if not len(corners):
             return
-        for stored, values in zip(self._arrays, arrays, strict=True):
-            stored.append(values)
-        self._names.append(np.full(len(corners), row["image"].encode()[-255:], dtype="S255"))
+        for name, values in zip(self._images, arrays, strict=True):
+            self._append(name, values)
+        self._append("filename", np.full(len(corners), row["image"].encode()[-255:], dtype="S255"))
         sample, patient = row["sample"].encode(), row["patient"].encode()
-        self._tiles.append([(sample, patient, x, y, downsample) for x, y in corners])
+        self._append("tiles", np.array([(sample, patient, x, y, downsample) for x, y in corners], TILE_COLUMNS))
+
+    def _append(self, name: str, values: np.ndarray) -> None:
+        self._file.get_node("/", name).append(values)
+        self._checksums[name] = zlib.crc32(np.ascontiguousarray(values), self._checksums[name])
 
     @property
     def count(self) -> int:
         """Tiles so far."""
-        return int(self._arrays[0].nrows)
+        return int(self._file.root.img.nrows)
 
     def close(self) -> int:
-        """Write the pixel counts, close the file and return the number of tiles."""
-        self._file.create_carray("/", "numpixels", obj=np.stack([np.arange(len(self._pixels)), self._pixels]))
+        """Write the pixel counts, close the file and return the number of tiles.
+
+        Raises
+        ------
+        ResourceError
+            If the file is not what was written to it.
+        """
+        pixels = np.stack([np.arange(len(self._pixels)), self._pixels])
+        self._file.create_carray("/", "numpixels", obj=pixels)
+        self._checksums["numpixels"] = zlib.crc32(pixels)
         count = self.count
         self._file.close()
+        if self._read_back() != self._checksums:
+            free = shutil.disk_usage(self._path.parent).free / 2**20
+            raise ResourceError(
+                f"{self._path.parent}: a database that was written there reads back otherwise: is the disk full "
+                f"({free:.1f} MiB are free), or broken? Make room and run again"
+            )
         return count
+
+    def _read_back(self) -> dict[str, int]:
+        """Return the checksums of the closed file's arrays, none of those that cannot be read."""
+        found = {}
+        with suppress(tables.HDF5ExtError, tables.NoSuchNodeError, OSError), tables.open_file(str(self._path)) as file:
+            for name in self._checksums:
+                node, checksum = file.get_node("/", name), 0
+                for start in range(0, len(node), ROWS_AT_A_TIME):
+                    checksum = zlib.crc32(np.ascontiguousarray(node[start : start + ROWS_AT_A_TIME]), checksum)
+                found[name] = checksum
+        return found
 
     def __enter__(self) -> Self:
         return self

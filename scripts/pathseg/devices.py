@@ -9,10 +9,13 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+
+from pathseg.errors import ResourceError
 
 logger = logging.getLogger("pathseg")
 
@@ -55,10 +58,28 @@ def choose_devices(gpus: int, threads: int) -> list[torch.device]:
         logger.warning("%d GPUs are granted, but %d can be seen; uses those", gpus, visible)
     if visible <= gpus:
         return [torch.device("cuda", number) for number in range(visible)]
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if "CUDA_VISIBLE_DEVICES" in os.environ else []
-    names = names[:visible] or [str(number) for number in range(visible)]
+    everything = ",".join(str(number) for number in range(visible))
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", everything).split(",")[:visible]
     taken = take_free(names, gpus, Path(tempfile.gettempdir()) / "pathseg-gpus")
     return [torch.device("cuda", number) for number in taken]
+
+
+@contextlib.contextmanager
+def memory_errors_explained(device: torch.device, advice: str) -> Iterator[None]:
+    """Turn a want of memory into an error that says what to do.
+
+    Raises
+    ------
+    ResourceError
+        If the block runs out of the memory of a device, or of the system's.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU PyTorch raises a plain RuntimeError.
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ResourceError(f"the memory of {device} is used up; {advice}") from error
 
 
 def prepare_gpu() -> None:

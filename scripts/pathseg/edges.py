@@ -5,9 +5,9 @@ It is made once for each image and stored in the database; `pathseg.losses` has 
 
 import cv2
 import numpy as np
-from skimage.measure import label, regionprops
+from skimage.measure import regionprops
 
-from pathseg.labels import FULL_EDGE, IGNORE
+from pathseg.labels import FULL_EDGE
 
 # Beyond this many sigma from an object the paper's exponential is too small to be stored.
 REACH = 4
@@ -43,8 +43,3 @@ def gap_map(objects: np.ndarray, sigma: float) -> np.ndarray:
         nearest[window] = np.minimum(nearest[window], distance)
     gaps = np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     return np.where(objects == 0, np.rint(FULL_EDGE * gaps), 0).astype(np.uint8)
-
-
-def objects_of(indices: np.ndarray) -> np.ndarray:
-    """Label the objects of class indices [H, W] by numbers: connected pixels (8 neighbours) of one foreground class."""
-    return label(np.where(indices == IGNORE, 0, indices), background=0, connectivity=2)

@@ -34,4 +34,8 @@ class CheckpointError(PathsegError):
 
 
 class TrainingError(PathsegError):
-    """Training cannot go on: the loss is not a number, or the memory is used up."""
+    """Training cannot go on: the loss is not a number, or it was stopped."""
+
+
+class ResourceError(PathsegError):
+    """Memory or disk is used up, or a file may not be written."""

@@ -1,5 +1,7 @@
 """Writing files so that a file under its final name is always complete."""
 
+import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -7,13 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pathseg.errors import ResourceError
+
+# Why a file cannot be written, and what to do.
+WRITE_ERRORS = {
+    errno.ENOSPC: "the disk is full; make room and run again",
+    errno.EDQUOT: "your quota of the disk is used up; make room and run again",
+    errno.EROFS: "the file system is read-only; choose another folder, or have it mounted for writing",
+    errno.EACCES: "you may not write there; ask for the permission, or choose another folder",
+}
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`, renamed to `path` when the block ends without an error.
 
     The temporary file (or folder) is in the same folder, so that the rename is atomic, and keeps the
-    suffix, because many writers choose the format by it. On an error nothing remains.
+    suffix, because many writers choose the format by it. On an error nothing remains; what a killed
+    process has left is removed.
 
     Parameters
     ----------
@@ -24,20 +37,41 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ------
     Path
         Name to write to.
+
+    Raises
+    ------
+    ResourceError
+        If the disk is full or may not be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
-    _remove(temporary)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".*.part.{glob.escape(path.name)}"):
+            _remove(left)
         yield temporary
         _flush(temporary)
         if temporary.is_dir():
             _remove(path)
         temporary.replace(path)
         _flush(path.parent)
+    except Exception as error:
+        reason = _why_not_written(error)
+        if reason is None:
+            raise
+        raise ResourceError(f"{path}: cannot be written: {reason}") from error
     finally:
         _remove(temporary)
+
+
+def _why_not_written(error: BaseException | None) -> str | None:
+    """Say why a file could not be written; None if an error, and those that it was raised from, are of another kind."""
+    while error is not None:
+        # An input that may not be read has the same number as an output that may not be written.
+        if isinstance(error, OSError) and (error.errno != errno.EACCES or ".part." in str(error.filename)):
+            return WRITE_ERRORS.get(error.errno or 0)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _remove(path: Path) -> None:

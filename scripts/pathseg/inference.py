@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathseg.devices import give_back_memory
+from pathseg.devices import give_back_memory, memory_errors_explained
 from pathseg.folding import folded, lowered
 from pathseg.geometry import aligned_range
 from pathseg.unet import UNet, receptive_radius, smallest_input
@@ -229,7 +229,11 @@ def predict_bands(view: View, predictor: Predictor, tile: int | None, tissue: np
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
         pixels = _read_ahead(reader, predictor, view, list(itertools.chain.from_iterable(rows)))
         for number, (y, row) in enumerate(zip(range(0, view.height, step_y), rows, strict=True), start=1):
-            yield _predict_band(predictor, pixels, row, covers, y, min(step_y, view.height - y), view.width)
+            with memory_errors_explained(
+                predictor.device, f"tiles have {step_y} x {step_x} pixels; lower prediction.tile, or free memory"
+            ):
+                band = _predict_band(predictor, pixels, row, covers, y, min(step_y, view.height - y), view.width)
+            yield band
             if number % BANDS_BETWEEN_TRIMS == 0:
                 give_back_memory(MEMORY_BYTES)
 

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from skimage.measure import label
 
+from pathseg.labels import IGNORE
+
 # What `count_objects` returns, all of which add up over images. "true" is summed over true objects, each with the
 # predicted one that overlaps it most, "predicted" the other way round; sums are weighted by area.
 OBJECT_COUNTS = (
@@ -20,9 +22,9 @@ OUTLINE_COUNTS = ("true", "true_near", "predicted", "predicted_near")
 CANDIDATES = 5
 
 
-def connected(mask: np.ndarray) -> np.ndarray:
-    """Label the connected parts (8 neighbours) of bool [H, W] from 1 on: int [H, W]."""
-    return label(mask, background=0, connectivity=2)
+def connected(indices: np.ndarray) -> np.ndarray:
+    """Label the connected parts (8 neighbours) of each class but the first: class indices [H, W] to int [H, W]."""
+    return label(np.where(indices == IGNORE, 0, indices), background=0, connectivity=2)
 
 
 def count_objects(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

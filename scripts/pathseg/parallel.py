@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pathseg.errors import TrainingError
+from pathseg.errors import PathsegError, TrainingError
 
 # What a process has to end in when another has failed.
 SECONDS_TO_END = 30
@@ -168,7 +168,7 @@ def _work(
     dist.init_process_group(backend, init_method=meeting, rank=number, world_size=len(devices))
     try:
         function(device, *arguments)
-    except TrainingError as error:
+    except PathsegError as error:
         errors.put(str(error))
         raise SystemExit(1) from error
     finally:

@@ -1,7 +1,7 @@
 """Scores of a model on patients, with intervals, from what was counted."""
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -125,11 +125,9 @@ def _part_rows(patients: PatientCounts, part: str, names: list[str]) -> Iterator
     counts = patients.stacked(part)
     n = len(counts.confusion)
     draws = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=SAMPLES)
-    # Levels are not scored, and large.
-    kept = [field.name for field in fields(Counts) if field.name != "levels"]
     by_patient = scores_of(counts, names)
-    pooled_scores = scores_of(_summed(counts, np.ones((1, n)), kept), names)
-    drawn_scores = scores_of(_summed(counts, draws, kept), names)
+    pooled_scores = scores_of(_summed(counts, np.ones((1, n))), names)
+    drawn_scores = scores_of(_summed(counts, draws), names)
     for key, values in by_patient.items():
         class_, score = key
         common = {"part": part, "patients": n, "class": class_, "score": score}
@@ -141,14 +139,14 @@ def _part_rows(patients: PatientCounts, part: str, names: list[str]) -> Iterator
             yield common | {"over": over, "value": float(value[0]), "low": low, "high": high}
 
 
-def _summed(counts: Counts, weights: np.ndarray, names: list[str]) -> Counts:
-    """Sum counts over patients with weights [S, P]; names that are not given are left as they are."""
-    return Counts(
-        *(
-            np.tensordot(weights, getattr(counts, field.name), axes=1) if field.name in names else counts.levels
-            for field in fields(Counts)
-        )
-    )
+def _summed(counts: Counts, weights: np.ndarray) -> Counts:
+    """Sum counts over patients with weights [S, P], but for the levels, which are large and not scored."""
+    sums = {
+        field.name: np.tensordot(weights, getattr(counts, field.name), axes=1)
+        for field in fields(Counts)
+        if field.name != "levels"
+    }
+    return replace(counts, **sums)
 
 
 def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.checkpoint import save_checkpoint
-from pathseg.devices import autocast, compute_type
+from pathseg.devices import autocast, compute_type, memory_errors_explained
 from pathseg.errors import TrainingError
 from pathseg.labels import FULL_EDGE
 from pathseg.logs import progress
@@ -168,23 +168,31 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the loss is not a number, the memory is used up, or another process trains the same.
+            If the loss is not a number, or another process trains the same.
+        ResourceError
+            If the memory is used up.
         """
         self.state_folder.mkdir(parents=True, exist_ok=True)
-        with self._sigterm_saves(), self._memory_errors_explained():
-            if process_number():
-                self._load_state()
-                for _ in self._epochs():
-                    self._run_epoch(None)
-                return self.best
-            with only_one(self.state_folder):
-                self._load_state()
+        with ExitStack() as stack:
+            stack.enter_context(self._sigterm_saves())
+            stack.enter_context(
+                memory_errors_explained(
+                    self.device,
+                    f"batches have {self.settings.batch_size} tiles; lower training.batch_size, "
+                    "training.augmentation.crop, or unet.wf",
+                )
+            )
+            if not process_number():
+                stack.enter_context(only_one(self.state_folder))
+            self._load_state()
+            epochs, board = self._epochs(), None
+            if not process_number():
                 folder = str(self.state_folder / "tensorboard")
-                with SummaryWriter(folder, purge_step=self.epoch, flush_secs=30) as board:
-                    left = self.settings.epochs - self.epoch
-                    for _ in progress(self._epochs(), "training", total=left, unit="epoch"):
-                        self._run_epoch(board)
-            return self.best
+                board = stack.enter_context(SummaryWriter(folder, purge_step=self.epoch, flush_secs=30))
+                epochs = progress(epochs, "training", total=self.settings.epochs - self.epoch, unit="epoch")
+            for _ in epochs:
+                self._run_epoch(board)
+        return self.best
 
     def _epochs(self) -> Iterator[int]:
         """Yield the epochs that are left, until patience is over."""
@@ -409,7 +417,8 @@ class Trainer:
         )
         if changed:
             logger.info("%s is of another training (%s changed); training starts anew", path, ", ".join(changed))
-            shutil.rmtree(self.state_folder / "tensorboard", ignore_errors=True)
+            if not process_number():
+                shutil.rmtree(self.state_folder / "tensorboard", ignore_errors=True)
             return
         self.network.load_state_dict(state["model"])
         for name, values in state["averaged"].items():
@@ -434,16 +443,6 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
-
-    @contextmanager
-    def _memory_errors_explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise TrainingError(
-                f"the memory of {self.device} is used up at batch size {self.settings.batch_size}; lower "
-                "training.batch_size, training.augmentation.crop, or unet.wf"
-            ) from error
 
 
 def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pathseg.edges import gap_map, objects_of
-from pathseg.labels import FULL_EDGE, IGNORE
+from pathseg.edges import gap_map
+from pathseg.labels import FULL_EDGE
 
 
 @pytest.mark.parametrize("sigma", [1.5, 4])
@@ -22,8 +22,3 @@ def test_one_object_has_no_gap():
     objects = np.zeros((20, 20), int)
     objects[5:10, 5:10] = 1
     assert not gap_map(objects, 5).any()
-
-
-def test_touching_classes_are_two_objects():
-    indices = np.array([[1, 1, 2, 2, 0, 1, IGNORE]])
-    assert list(objects_of(indices)[0]) == [1, 1, 2, 2, 0, 3, 0]

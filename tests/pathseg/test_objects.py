@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import directed_hausdorff
 
+from pathseg.labels import IGNORE
 from pathseg.objects import (
     OBJECT_COUNTS,
     connected,
@@ -84,6 +85,11 @@ def test_counts_add_up_over_images():
 
 def test_diagonal_neighbours_are_one_object():
     assert connected(np.eye(4, dtype=bool)).max() == 1
+
+
+def test_touching_classes_are_two_objects():
+    indices = np.array([[1, 1, 2, 2, 0, 1, IGNORE]])
+    assert list(connected(indices)[0]) == [1, 1, 2, 2, 0, 3, 0]
 
 
 @pytest.mark.parametrize(("tolerance", "expected"), [(0, 1 / 3), (1, 1), (3, 1)])

@@ -7,9 +7,10 @@ from build_database import Cutting, Labelling, cut, in_order, open_source
 from shapely.geometry import mapping
 
 from conftest import CLASSES, write_image
-from pathseg.edges import gap_map, objects_of
+from pathseg.edges import gap_map
 from pathseg.errors import ImageError, ResolutionError
 from pathseg.labels import IGNORE
+from pathseg.objects import connected
 
 PLAIN = {"size": 32, "stride": 16, "mpp": None, "resize": 1.0, "pad": 0, "min_tissue": 0.0, "edge_sigma": None}
 
@@ -158,7 +159,7 @@ def test_stored_edges_do_not_know_of_tiles(tmp_path, with_instances):
     for number, (y, x) in enumerate([(5, 5), (5, 22), (24, 14), (24, 30), (40, 60)], start=1):
         numbers[y : y + 15, x : x + 14] = number
     row = write_sample(tmp_path, np.full((60, 90, 3), 200, np.uint8), (numbers > 0).astype(np.uint8) * 255)
-    expected = gap_map(objects_of((numbers > 0).astype(np.uint8)), 3)
+    expected = gap_map(connected((numbers > 0).astype(np.uint8)), 3)
     if with_instances:
         row["instances"] = str(write_image(tmp_path / "n.png", numbers))
         expected = gap_map(numbers, 3)

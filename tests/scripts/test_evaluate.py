@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from evaluate import Scoring, add_shapes, count_image, kind_of_objects, known_part
+from evaluate import Scoring, add_shapes, count_image, known_part
 
 from conftest import CLASSES, small_unet, write_image
-from pathseg.counts import Counts
+from pathseg.counts import Counts, one_or_both
 from pathseg.inference import Predictor
 from pathseg.label_maps import LabelImage
 from pathseg.labels import IGNORE
@@ -61,7 +61,8 @@ def test_touching_objects_are_two_if_they_are_numbered(row, tmp_path):
         counts = Counts.zeros(2)
         add_shapes(counts, truth, truth, given, 1.0, 1.0)
         assert counts.objects[1, 0] == expected
-    assert kind_of_objects([row, row | {"instances": "n.png"}]) == "both"
+    assert one_or_both({"instances", "components"}) == "both"
+    assert one_or_both({"instances"}) == "instances"
 
 
 def test_what_is_ignored_is_neither_wrong_nor_an_object():
