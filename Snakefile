@@ -1,5 +1,7 @@
 """pathseg: train U-Nets on digital-pathology images and apply them to whole slides."""
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.25")
@@ -21,6 +23,7 @@ include: "rules/database.smk"
 include: "rules/training.smk"
 include: "rules/validation.smk"
 include: "rules/slides.smk"
+include: "rules/viewer.smk"
 
 
 rule all:
@@ -31,3 +34,14 @@ rule all:
         rules.train.input,
         rules.validate.input,
         rules.predict.input,
+
+
+onstart:
+    if Path("results").exists() and not os.access("results", os.W_OK):
+        raise WorkflowError(
+            "results: may not be written; is the file system read-only, or the folder another user's?"
+        )
+
+
+onsuccess:
+    print("Done. All that was made is under results; for one page of it: snakemake --report results/report.html")

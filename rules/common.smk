@@ -46,6 +46,11 @@ def code(rule):
     return code_digest(SCRIPTS / f"{rule}.py")
 
 
+def text_digest(*names):
+    """Return the digest of files of text beside the scripts."""
+    return digest([(SCRIPTS / name).read_text(encoding="utf-8") for name in names])
+
+
 def growing(megabytes):
     """Return a resource function that asks for more memory at each attempt."""
 

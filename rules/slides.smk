@@ -61,6 +61,7 @@ rule summarize_slides:
         "results/logs/summarize_slides/{experiment}.log",
     benchmark:
         "results/benchmarks/summarize_slides/{experiment}.tsv"
+    localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1

@@ -78,6 +78,7 @@ rule plot_training:
         "results/logs/plot_training/{experiment}.{fold}.log",
     benchmark:
         "results/benchmarks/plot_training/{experiment}.{fold}.tsv"
+    localrule: True
     conda:
         "../envs/train.yaml"
     threads: 1

@@ -119,6 +119,7 @@ rule summarize_scores:
         "results/logs/summarize_scores/{experiment}.{fold}.log",
     benchmark:
         "results/benchmarks/summarize_scores/{experiment}.{fold}.tsv"
+    localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
@@ -146,6 +147,7 @@ rule write_model_card:
         "results/logs/write_model_card/{experiment}.{fold}.log",
     benchmark:
         "results/benchmarks/write_model_card/{experiment}.{fold}.tsv"
+    localrule: True
     conda:
         "../envs/train.yaml"
     threads: 1
@@ -183,6 +185,7 @@ rule compare_experiments:
         "results/logs/compare_experiments.log",
     benchmark:
         "results/benchmarks/compare_experiments.tsv"
+    localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1

@@ -37,6 +37,7 @@ from pathseg.resample import ResampledSlide
 from pathseg.resolution import model_downsample
 from pathseg.slide_outputs import SlideOutputs, class_rows
 from pathseg.slides import Slide, open_slide
+from pathseg.summaries import areas_text
 from pathseg.tissue import find_tissue, read_tissue
 
 
@@ -169,14 +170,6 @@ def predict(
             key: round(value, 2) for key, value in ({"tissue": finding} | predictor.seconds | outputs.seconds).items()
         },
     }
-
-
-def areas_text(summary: dict[str, Any]) -> str:
-    """Return the areas of the classes but the first as a line of text."""
-    rows = summary["classes"][1:]
-    if summary["mpp"]:
-        return ", ".join(f"{row['name']} {row['area_mm2']:.3f} mm²" for row in rows)
-    return ", ".join(f"{row['name']} {row['pixels']:,} pixels" for row in rows)
 
 
 if __name__ == "__main__":

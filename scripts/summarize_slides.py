@@ -6,13 +6,11 @@ table : TSV
     A row for each slide and class: area in mm², share of the tissue, mean probability and number of regions.
 """
 
-import json
-from pathlib import Path
-
 import pandas as pd
 
 from pathseg.files import atomic_path
 from pathseg.logs import start_log
+from pathseg.summaries import read_summary
 
 SLIDE_COLUMNS = ["slide", "file", "mpp", "mpp_source", "model_mpp", "tissue_share", "tissue_mm2", "seconds"]
 CLASS_COLUMNS = ["pixels", "area_mm2", "share_of_tissue", "mean_probability", "regions"]
@@ -34,7 +32,7 @@ def summary_table(summaries: list[dict]) -> pd.DataFrame:
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     paths = list(snakemake.input.summaries)
-    summaries = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    summaries = [read_summary(path) for path in paths]
     with atomic_path(snakemake.output.table) as temporary:
         summary_table(summaries).to_csv(temporary, sep="\t", index=False, na_rep="NA")
     log.info("%s: %d slides", snakemake.output.table, len(paths))

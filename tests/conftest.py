@@ -1,6 +1,7 @@
 """What several tests share: small pictures of tissue, networks, and folders of real data."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -37,6 +38,23 @@ def real_data():
     if not folder:
         pytest.skip("PATHSEG_TEST_DATA does not name a folder of real data")
     return Path(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that is a disk of its own, of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount_small_disk(folder, "256k")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def mount_small_disk(folder, size):
+    """Mount an empty disk on a folder."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here; that needs root")
 
 
 def small_unet(seed=0, **architecture):

@@ -38,11 +38,14 @@ class Workflow:
     ----------
     environment : dict
         Environment variables that Snakemake gets beside those of the tests.
+    before : callable or None
+        What Snakemake's process does before it starts.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.environment = {}
+        self.before = None
 
     def snakemake(self, *arguments, check=True):
         """Run Snakemake as a user does, and return what it printed."""
@@ -53,6 +56,7 @@ class Workflow:
             command,
             cwd=self.folder,
             env=environment,
+            preexec_fn=self.before,
             check=False,
             text=True,
             stdout=subprocess.PIPE,

@@ -6,7 +6,9 @@ uint8 [N, H, W] (see `pathseg.edges.gap_map`), `/filename`, `/numpixels` [2, C] 
 that a tile is read alone, and carries a checksum.
 """
 
+import errno
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ import tables
 
 from pathseg.errors import DatabaseError, ResourceError
 
+# What must stay free on the disk, more than HDF5 keeps to write later.
+SPARE_BYTES = 2**23
 # Tiles that are read at a time when a database is checked.
 ROWS_AT_A_TIME = 64
 TILE_COLUMNS = np.dtype([("sample", "S480"), ("patient", "S480"), ("x", "f8"), ("y", "f8"), ("downsample", "f8")])
@@ -99,6 +103,8 @@ class DatabaseWriter:
         self._append("tiles", np.array([(sample, patient, x, y, downsample) for x, y in corners], TILE_COLUMNS))
 
     def _append(self, name: str, values: np.ndarray) -> None:
+        if shutil.disk_usage(self._path.parent).free < values.nbytes + SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._file.get_node("/", name).append(values)
         self._checksums[name] = zlib.crc32(np.ascontiguousarray(values), self._checksums[name])
 
@@ -121,10 +127,9 @@ class DatabaseWriter:
         count = self.count
         self._file.close()
         if self._read_back() != self._checksums:
-            free = shutil.disk_usage(self._path.parent).free / 2**20
             raise ResourceError(
-                f"{self._path.parent}: a database that was written there reads back otherwise: is the disk full "
-                f"({free:.1f} MiB are free), or broken? Make room and run again"
+                f"{self._path.parent}: a database that was written there reads back otherwise: is the disk, or your "
+                "quota of it, full, or is it broken? Make room and run again"
             )
         return count
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from pathseg.errors import PathsegError
+from pathseg.errors import PathsegError, ResourceError
 
 Item = TypeVar("Item")
 
@@ -45,8 +45,13 @@ def start_log(path: str | Path, mode: str = "w") -> logging.Logger:
     logging.captureWarnings(True)
     logger = logging.getLogger("pathseg")
 
+    # A log file on a full disk is no reason to bury the message in errors of logging.
+    logging.raiseExceptions = False
+
     def log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         details = "".join(traceback.format_exception(kind, error, trace))
+        if isinstance(error, MemoryError):
+            error = ResourceError("the memory is used up; give the job more, or free some")
         logger.error(details, extra={"file_only": isinstance(error, PathsegError)})
         if isinstance(error, PathsegError):
             logger.error("%s (details: %s)", error, path)

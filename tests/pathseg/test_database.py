@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tables
 
+from pathseg import database
 from pathseg.database import DatabaseWriter, TileDatabase, check_databases
-from pathseg.errors import DatabaseError
+from pathseg.errors import DatabaseError, ResourceError
 
 ATTRIBUTES = {
     "classes": ["a", "b"],
@@ -74,6 +75,18 @@ def test_a_flipped_byte_is_noticed(tmp_path, rng):
             database.read("img", np.array([4]))
 
 
+def test_a_full_disk_is_noticed(small_disk, rng):
+    with pytest.raises(OSError, match="No space left"):
+        write(small_disk / "x.h5", rng)
+
+
+def test_what_hdf5_does_not_say_is_noticed(small_disk, rng, monkeypatch):
+    """A quota, for example: the disk seems to have room, and HDF5 reports no error."""
+    monkeypatch.setattr(database, "SPARE_BYTES", -(2**30))
+    with pytest.raises(ResourceError, match="reads back otherwise"):
+        write(small_disk / "x.h5", rng, patients=[f"P{number}" for number in range(40)])
+
+
 @pytest.mark.parametrize("keep", [0, 100, 5000])
 def test_a_truncated_file_is_refused(tmp_path, rng, keep):
     write(tmp_path / "x.h5", rng)
@@ -103,5 +116,5 @@ def test_databases_that_do_not_belong_together(tmp_path, rng):
         check_databases([train], same)
     with pytest.raises(DatabaseError, match="differ in mpp"):
         check_databases([train], coarse)
-    for database in (train, same, coarse, good):
-        database.close()
+    for opened in (train, same, coarse, good):
+        opened.close()

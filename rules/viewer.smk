@@ -1,0 +1,89 @@
+"""A page for each slide, on which a person pans and zooms it with the classes laid over.
+
+In: slides and their predictions. Out: results/viewer, a folder that any browser opens.
+"""
+
+
+rule fetch_openseadragon:
+    output:
+        library=directory("results/viewer/library"),
+    log:
+        "results/logs/fetch_openseadragon.log",
+    benchmark:
+        "results/benchmarks/fetch_openseadragon.tsv"
+    localrule: True
+    conda:
+        "../envs/viewer.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=10,
+    params:
+        code=code("fetch_openseadragon"),
+        package=text_digest("viewer/package-lock.json"),
+    message:
+        "Fetch OpenSeadragon, which shows slides in a browser"
+    script:
+        "../scripts/fetch_openseadragon.py"
+
+
+rule write_viewer:
+    input:
+        slide=slide_file,
+        classes="results/slides/{experiment}/{slide}/classes.tif",
+        summary="results/slides/{experiment}/{slide}/summary.json",
+        library="results/viewer/library",
+    output:
+        page=directory("results/viewer/slides/{experiment}/{slide}"),
+    log:
+        "results/logs/write_viewer/{experiment}/{slide}.log",
+    benchmark:
+        "results/benchmarks/write_viewer/{experiment}/{slide}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=120,
+    params:
+        code=code("write_viewer"),
+        page=text_digest("viewer/index.html", "viewer/viewer.css", "viewer/viewer.js"),
+        classes=SETTINGS["classes"],
+        mpp=SETTINGS["viewer"]["mpp"],
+    message:
+        "Write the page of {wildcards.slide}, {wildcards.experiment}"
+    script:
+        "../scripts/write_viewer.py"
+
+
+rule list_viewers:
+    input:
+        pages=expand("results/viewer/slides/{experiment}/{slide}", experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        summaries=expand(
+            "results/slides/{experiment}/{slide}/summary.json", experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)
+        ),
+    output:
+        page="results/viewer/index.html",
+    log:
+        "results/logs/list_viewers.log",
+    benchmark:
+        "results/benchmarks/list_viewers.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1000),
+        runtime=10,
+    params:
+        code=code("list_viewers"),
+    message:
+        "List the pages of all slides"
+    script:
+        "../scripts/list_viewers.py"
+
+
+rule view:
+    """Pages for a browser: open results/viewer/index.html."""
+    input:
+        rules.list_viewers.output,
