@@ -24,6 +24,7 @@ include: "rules/training.smk"
 include: "rules/validation.smk"
 include: "rules/slides.smk"
 include: "rules/viewer.smk"
+include: "rules/run.smk"
 
 
 rule all:
@@ -34,6 +35,7 @@ rule all:
         rules.train.input,
         rules.validate.input,
         rules.predict.input,
+        rules.summarize_run.output,
 
 
 onstart:

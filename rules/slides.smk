@@ -51,8 +51,9 @@ rule summarize_slides:
     input:
         summaries=expand("results/slides/{{experiment}}/{slide}/summary.json", slide=list(SLIDES_BY_NAME)),
     output:
-        table=report(
-            "results/slides/{experiment}/summary.tsv",
+        table="results/slides/{experiment}/summary.tsv",
+        table_html=report(
+            "results/slides/{experiment}/summary.html",
             category="6. Slides",
             caption="../report/slides.rst",
             labels={"experiment": "{experiment}", "slide": "all, as a table"},
@@ -84,4 +85,8 @@ rule predict:
             experiment=EXPERIMENTS,
             slide=list(SLIDES_BY_NAME),
         ),
-        expand("results/slides/{experiment}/summary.tsv", experiment=EXPERIMENTS if SLIDES else []),
+        expand(
+            "results/slides/{experiment}/summary.{ending}",
+            experiment=EXPERIMENTS if SLIDES else [],
+            ending=["tsv", "html"],
+        ),

@@ -75,14 +75,16 @@ rule summarize_scores:
     input:
         counts=counts_of_folds,
     output:
-        metrics=report(
-            "results/validation/{experiment}/{fold}/metrics.tsv",
+        metrics="results/validation/{experiment}/{fold}/metrics.tsv",
+        metrics_html=report(
+            "results/validation/{experiment}/{fold}/metrics.html",
             category="4. Scores",
             caption="../report/metrics.rst",
             labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "overall"},
         ),
-        per_patient=report(
-            "results/validation/{experiment}/{fold}/metrics_per_patient.tsv",
+        per_patient="results/validation/{experiment}/{fold}/metrics_per_patient.tsv",
+        per_patient_html=report(
+            "results/validation/{experiment}/{fold}/metrics_per_patient.html",
             category="4. Scores",
             caption="../report/metrics.rst",
             labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by patient"},
@@ -168,8 +170,9 @@ rule compare_experiments:
     input:
         metrics=expand("results/validation/{experiment}/{fold}/metrics.tsv", experiment=EXPERIMENTS, fold=SCORED[-1:]),
     output:
-        table=report(
-            "results/models/comparison.tsv",
+        table="results/models/comparison.tsv",
+        table_html=report(
+            "results/models/comparison.html",
             category="4. Scores",
             caption="../report/comparison.rst",
             labels={"experiment": "all", "fold": "all", "scores": "side by side"},
@@ -210,7 +213,12 @@ rule validate:
     """Panels and scores of all models."""
     input:
         expand("{folder}/{file}", folder=VALIDATED, file=["panels.png", "panels"]),
-        expand("{folder}/{file}.tsv", folder=SCORE_TABLES, file=["metrics", "metrics_per_patient"]),
+        expand(
+            "{folder}/{table}.{ending}",
+            folder=SCORE_TABLES,
+            table=["metrics", "metrics_per_patient"],
+            ending=["tsv", "html"],
+        ),
         expand(
             "{folder}/{figure}.{ending}",
             folder=SCORE_TABLES,
@@ -218,4 +226,4 @@ rule validate:
             ending=["png", "svg"],
         ),
         expand("{folder}/model_card.md", folder=TRAINED),
-        [] if MODELS else expand("results/models/comparison.{ending}", ending=["tsv", "png", "svg"]),
+        [] if MODELS else expand("results/models/comparison.{ending}", ending=["tsv", "html", "png", "svg"]),

@@ -2,7 +2,7 @@
 
 Outputs
 -------
-table : TSV
+table, table_html : TSV and HTML
     A row for each part, class and experiment: Dice with its interval, and other scores, pooled over the pixels.
 figure, figure_svg : PNG and SVG
     Dice of each experiment with its interval.
@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pathseg.figures import save_figure
-from pathseg.files import atomic_path
 from pathseg.logs import start_log
+from pathseg.table_files import save_table
 
 SCORES = ["iou", "precision", "recall", "object_f1", "object_dice", "object_hausdorff_um", "boundary_f1"]
 
@@ -67,8 +67,7 @@ if __name__ == "__main__":
     output, params = snakemake.output, snakemake.params
     tables = [pd.read_csv(path, sep="\t") for path in snakemake.input.metrics]
     table = comparison(dict(zip(params.experiments, tables, strict=True)))
-    with atomic_path(output.table) as temporary:
-        table.round(4).to_csv(temporary, sep="\t", index=False, na_rep="NA")
+    save_table(table, output.table, output.table_html)
     figure = draw_comparison(table, params.classes)
     save_figure(figure, output.figure)
     save_figure(figure, output.figure_svg)

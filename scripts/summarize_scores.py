@@ -2,10 +2,10 @@
 
 Outputs
 -------
-metrics : TSV
+metrics, metrics_html : TSV and HTML
     Each score of each class, on the validation patients and on the test patients: pooled over all pixels, and as the
     mean over patients, with 95 % intervals over patients.
-per_patient : TSV
+per_patient, per_patient_html : TSV and HTML
     The scores of each patient.
 confusion, calibration, thresholds, patients : PNG and SVG
     Confusion matrix; reliability diagram; precision, recall and Dice over thresholds; Dice of each patient.
@@ -17,10 +17,10 @@ import pandas as pd
 
 from pathseg.counts import PatientCounts, pooled
 from pathseg.figures import save_figure
-from pathseg.files import atomic_path
 from pathseg.logs import start_log
 from pathseg.score_figures import draw_calibration, draw_confusion, draw_patients, draw_thresholds
 from pathseg.scores import patient_table, score_table
+from pathseg.table_files import save_table
 
 
 def figures_of(
@@ -42,9 +42,8 @@ if __name__ == "__main__":
     patients = pooled(PatientCounts.load(path) for path in snakemake.input.counts)
     table, per_patient = score_table(patients, names), patient_table(patients, names)
     table["objects"] = [patients.objects if score.startswith("object") else "" for score in table["score"]]
-    for values, path in ((table, output.metrics), (per_patient, output.per_patient)):
-        with atomic_path(path) as temporary:
-            values.round(4).to_csv(temporary, sep="\t", index=False, na_rep="NA")
+    save_table(table, output.metrics, output.metrics_html)
+    save_table(per_patient, output.per_patient, output.per_patient_html)
     for name, figure in figures_of(patients, table, per_patient, classes).items():
         for ending in ("png", "svg"):
             save_figure(figure, output[f"{name}_{ending}"])

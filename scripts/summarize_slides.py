@@ -2,15 +2,15 @@
 
 Outputs
 -------
-table : TSV
+table, table_html : TSV and HTML
     A row for each slide and class: area in mm², share of the tissue, mean probability and number of regions.
 """
 
 import pandas as pd
 
-from pathseg.files import atomic_path
 from pathseg.logs import start_log
 from pathseg.summaries import read_summary
+from pathseg.table_files import save_table
 
 SLIDE_COLUMNS = ["slide", "file", "mpp", "mpp_source", "model_mpp", "tissue_share", "tissue_mm2", "seconds"]
 CLASS_COLUMNS = ["pixels", "area_mm2", "share_of_tissue", "mean_probability", "regions"]
@@ -33,6 +33,5 @@ if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     paths = list(snakemake.input.summaries)
     summaries = [read_summary(path) for path in paths]
-    with atomic_path(snakemake.output.table) as temporary:
-        summary_table(summaries).to_csv(temporary, sep="\t", index=False, na_rep="NA")
+    save_table(summary_table(summaries), snakemake.output.table, snakemake.output.table_html, digits=6)
     log.info("%s: %d slides", snakemake.output.table, len(paths))

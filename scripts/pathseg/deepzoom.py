@@ -50,7 +50,8 @@ class TileFolder:
     """
 
     def __init__(self, folder: Path, width: int, height: int, ending: str, encode: Encoder, threads: int) -> None:
-        self.folder, self.ending, self.encode, self.threads = folder, ending, encode, threads
+        self.folder, self.width, self.height, self.ending = folder, width, height, ending
+        self._encode, self._threads = encode, threads
         self.levels = levels_of(width, height)
         self.tiles: set[str] = set()
         self._rows = dict.fromkeys(self.levels, 0)
@@ -60,7 +61,7 @@ class TileFolder:
 
     def write(self, strips: Iterator[np.ndarray]) -> None:
         """Write all levels from strips uint8 [h, W, ...], each of `TILE` rows but the last, which may be lower."""
-        with ThreadPoolExecutor(self.threads) as self._pool:
+        with ThreadPoolExecutor(self._threads) as self._pool:
             for strip in strips:
                 self._write_row(self.levels[-1], strip)
             for level in reversed(self.levels[:-1]):
@@ -82,7 +83,7 @@ class TileFolder:
             self._write_row(level, np.concatenate(halves))
 
     def _write_tile(self, place: tuple[int, int, int], tile: np.ndarray) -> str | None:
-        content = self.encode(np.ascontiguousarray(tile))
+        content = self._encode(np.ascontiguousarray(tile))
         if content is None:
             return None
         level, column, row = place

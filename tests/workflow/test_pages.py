@@ -1,0 +1,81 @@
+"""The report and the slide viewer in a real browser."""
+
+import shutil
+
+import pytest
+
+CATEGORIES = {
+    "1. Cohort": 1,
+    "2. What the network is fed": 1,
+    "3. Training": 3,
+    "4. Scores": 8,
+    "5. Panels": 1,
+    "6. Slides": 3,
+    "7. The run": 4,
+}
+CLICK = """
+const link = [...document.querySelectorAll("a")].find((a) => a.innerText.trim() === arguments[0]);
+link.click();
+"""
+VIEW = """[...document.querySelectorAll('a[iconname="eye"]')][arguments[0]].click()"""
+
+
+@pytest.fixture
+def report(project, browser):
+    """The report, opened."""
+    project.snakemake("--report", "results/report.html")
+    browser.open(project.folder / "results/report.html")
+    browser.wait_for("document.body.innerText.includes('1. Cohort')")
+    return browser
+
+
+def test_the_report_tells_the_whole_story(report):
+    """Each section has its pictures and tables, and each picture shows."""
+    for category, count in CATEGORIES.items():
+        report.run(CLICK, category)
+        report.wait_for(f"""document.querySelectorAll('a[iconname="eye"]').length === {count}""")
+        for number in range(count):
+            link = report.run(f"""return document.querySelectorAll('a[iconname="eye"]')[{number}].href""")
+            if not link.endswith("#"):  # a table, which is a page of its own
+                assert link.startswith("data:text/html")
+                continue
+            report.run(VIEW, number)
+            report.wait_for(
+                "[...document.images].some((i) => /^data:image.(png|jpeg)/.test(i.src) && i.naturalWidth > 0)"
+            )
+        report.run(CLICK, "Results")
+        report.wait_for(f"document.body.innerText.includes({category!r})")
+    assert report.errors() == []
+
+
+def test_a_slide_is_looked_at(project, browser):
+    """Zoom, classes on and off, opacity, and the scale bar."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed, which fetches OpenSeadragon")
+    project.snakemake("view")
+    browser.open(project.folder / "results/viewer/index.html")
+    browser.run(CLICK, "slide 0")
+    browser.wait_for("typeof viewer !== 'undefined' && viewer.world.getItemCount() === 2")
+    browser.wait_for("viewer.world.getItemAt(0).getFullyLoaded() && viewer.world.getItemAt(1).getFullyLoaded()")
+    assert browser.run("return document.getElementById('name').innerText") == "slide 0"
+    assert "mm²" in browser.run("return document.querySelector('.area').innerText")
+    bar = browser.run("return document.getElementById('scale-text').innerText")
+    assert bar.endswith("µm")
+    # The slide has 500 pixels of 0.5 µm, and the bar is as long as it says.
+    width = browser.run("return viewer.world.getItemAt(0).getContentSize().x")
+    assert width == 500
+    pixels = browser.run("return parseFloat(document.getElementById('scale-bar').style.width)")
+    zoom = browser.run("return viewer.world.getItemAt(0).viewportToImageZoom(viewer.viewport.getZoom(true))")
+    assert pixels * 0.5 / zoom == pytest.approx(float(bar.split()[0]), rel=0.01)
+    browser.run("viewer.viewport.zoomTo(viewer.viewport.getMaxZoom(), null, true)")
+    browser.wait_for("viewer.world.getItemAt(0).getFullyLoaded()")
+    assert browser.run("return document.getElementById('scale-text').innerText") != bar
+    opacity = "viewer.world.getItemAt(1).getOpacity()"
+    assert browser.run(f"return {opacity}") == pytest.approx(0.45)
+    browser.run("document.querySelector('#classes input').click()")
+    assert browser.run(f"return {opacity}") == 0
+    browser.run("document.querySelector('#classes input').click()")
+    slide = "const o = document.getElementById('opacity'); o.value = 80; o.dispatchEvent(new Event('input'))"
+    browser.run(slide)
+    assert browser.run(f"return {opacity}") == pytest.approx(0.8)
+    assert browser.errors() == []
