@@ -39,7 +39,7 @@ class Browser:
     def wait_for(self, condition, seconds=20):
         """Wait until a JavaScript expression is true."""
         end = time.monotonic() + seconds
-        while not self.run(f"return Boolean({condition})"):
+        while not self.run(f"return Boolean({condition.strip()})"):
             assert time.monotonic() < end, f"waited in vain for {condition}"
             time.sleep(0.05)
 

@@ -91,6 +91,5 @@ viewer.addHandler("open", () => {
   applyOpacity();
   drawScale();
 });
-viewer.addHandler("animation", drawScale);
-viewer.addHandler("resize", drawScale);
+viewer.addHandler("update-viewport", drawScale);
 viewer.open([SLIDE.slide, ...SLIDE.classes].map((picture) => ({ tileSource: tileSource(picture), width: 1 })));
