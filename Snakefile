@@ -18,6 +18,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/demo.smk"
+include: "rules/archive.smk"
 include: "rules/cohort.smk"
 include: "rules/database.smk"
 include: "rules/training.smk"
@@ -31,11 +32,7 @@ rule all:
     """Everything: models, scores and slide predictions."""
     default_target: True
     input:
-        rules.databases.input,
-        rules.train.input,
-        rules.validate.input,
-        rules.predict.input,
-        rules.summarize_run.output,
+        rules.fetch_archive.output if PROJECT.unfetched else rules.summarize_run.input + rules.summarize_run.output,
 
 
 onstart:

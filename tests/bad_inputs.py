@@ -5,9 +5,11 @@ Each case writes its files into an empty folder and does what the workflow would
 """
 
 import gzip
+import hashlib
 import json
 import os
 import pickle
+import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import pandas as pd
 import shapely
 import tifffile
 import torch
+from fetch_archive import list_samples, unpack
 from PIL import Image
 from predict_slide import load_models
 from shapely.geometry import mapping
@@ -460,12 +463,12 @@ for name, run, words in [
     add("Models", name, run, *words)
 
 
-def database(folder: Path, name: str, patient: str, **attributes: Any) -> Path:
+def database(folder: Path, name: str, patient: str, pixels: tuple[int, int] = (1, 1), **attributes: Any) -> Path:
     """Write a database of one tile."""
     settings = {"classes": ["a", "b"], "mpp": 1.0, "resize": None, "tile_size": 16, "edge_sigma": None} | attributes
     source = dict.fromkeys(("sample", "image", "mask", "image_sha256", "mask_sha256"), patient)
     with DatabaseWriter(folder / name, 16, 2, complib="none", complevel=1, attributes=settings) as writer:
-        writer.add_source(source, np.ones(2))
+        writer.add_source(source, np.array(pixels))
         if patient:
             tile = np.zeros((1, 16, 16), np.uint8)
             writer.append(source | {"patient": patient}, [np.dstack([tile[0]] * 3)[None], tile], np.zeros((1, 2)), 1.0)
@@ -480,12 +483,12 @@ def cut_database(folder: Path) -> Any:
     return TileDatabase(path)
 
 
-def two_databases(patient: str, **attributes: Any) -> Callable[[Path], Any]:
+def two_databases(patient: str, pixels: tuple[int, int] = (1, 1), **attributes: Any) -> Callable[[Path], Any]:
     """Return what checks a training database of patient P beside a validation database."""
 
     def run(folder: Path) -> Any:
         with (
-            TileDatabase(database(folder, "train.h5", "P")) as training,
+            TileDatabase(database(folder, "train.h5", "P", pixels)) as training,
             TileDatabase(database(folder, "val.h5", patient, **attributes)) as validation,
         ):
             return check_databases([training], validation)
@@ -497,10 +500,44 @@ for name, run, words in [
     ("truncated", cut_database, ("train.h5: is damaged", "delete it")),
     ("without tiles", lambda folder: TileDatabase(database(folder, "train.h5", "")), ("holds no tile",)),
     ("one patient in training and validation", two_databases("P"), ("patient 'P' is in both",)),
+    ("all pixels of one class", two_databases("Q", pixels=[9, 0]), ("all pixels are of class 'a'",)),
     ("other classes", two_databases("Q", classes=["b", "a"]), ("differ in classes",)),
     ("another resolution", two_databases("Q", mpp=0.5), ("differ in mpp",)),
 ]:
     add("Databases", name, run, *words)
+
+
+def archive(*members: tarfile.TarInfo, cut: bool = False, digest: str | None = None) -> Callable[[Path], Any]:
+    """Return what unpacks an archive of empty members."""
+
+    def run(folder: Path) -> Any:
+        path = folder / "epi.txz"
+        with tarfile.open(path, "w:xz") as tar:
+            for member in members:
+                tar.addfile(member)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if cut else content)
+        unpack(str(path), digest or hashlib.sha256(path.read_bytes()).hexdigest(), folder / "images")
+        return list_samples(folder / "images")
+
+    return run
+
+
+def link_to(target: str) -> tarfile.TarInfo:
+    """Return a link of an archive."""
+    member = tarfile.TarInfo("link")
+    member.type, member.linkname = tarfile.SYMTYPE, target
+    return member
+
+
+for name, run, words in [
+    ("another checksum", archive(digest="0" * 64), ("epi.txz: its SHA-256 is", "the download is incomplete")),
+    ("half an archive", archive(tarfile.TarInfo("a.tif"), cut=True), ("epi.txz: cannot be unpacked",)),
+    ("a member outside of the folder", archive(tarfile.TarInfo("../evil")), ("would write outside",)),
+    ("a link to the outside", archive(link_to("/etc/passwd")), ("would write outside",)),
+    ("no image with a mask", archive(tarfile.TarInfo("a.tif")), ("has no image NAME.tif with a mask",)),
+]:
+    add("Archives", name, run, *words)
 
 
 def message_of(case: Case, folder: Path) -> str:

@@ -258,8 +258,16 @@ def check_databases(training: list[TileDatabase], validation: TileDatabase) -> N
     Raises
     ------
     DatabaseError
-        If a patient is in training and validation, or classes, resolution or tile size differ.
+        If a patient is in training and validation, classes, resolution or tile size differ, or there is only one class
+        to learn.
     """
+    pixels = sum(database.class_pixels for database in training)
+    names = [name for name, count in zip(validation.attributes["classes"], pixels, strict=True) if count]
+    if len(names) == 1:
+        raise DatabaseError(
+            f"{training[0].path}: all pixels are of class {names[0]!r}, so that there is nothing to learn; check the "
+            "masks, and mask_value of the classes"
+        )
     for database in training:
         shared = sorted(set(database.patients) & set(validation.patients))
         if shared:

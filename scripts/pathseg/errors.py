@@ -21,6 +21,10 @@ class ResolutionError(PathsegError):
     """The pixel size of an image is needed and not known."""
 
 
+class ArchiveError(PathsegError):
+    """An archive of images is incomplete, another one, or holds what it should not."""
+
+
 class SplitError(PathsegError):
     """The patients cannot be divided into the parts that were asked for."""
 

@@ -30,6 +30,8 @@ class Project:
         Parts that patients are divided into.
     experiments : list of str
         Names of the experiments; given models are one of their own, named after the first file.
+    unfetched : bool
+        The images are still to be fetched, and all that can be done for now is to fetch them.
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class Project:
     folds: list[str]
     parts: list[str]
     experiments: list[str]
+    unfetched: bool
 
 
 def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Project:
@@ -61,12 +64,13 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Proj
     settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))
     models = [settings["model"]] if isinstance(settings["model"], str) else settings["model"] or []
     samples, slides = [], []
+    unfetched = bool(settings["archive"] and settings["samples"] and not Path(settings["samples"]).exists())
     # A given model only predicts: the training data need not be there.
-    if settings["samples"] and not models:
+    if settings["samples"] and not models and not unfetched:
         samples = read_samples(settings["samples"], load_schema(schemas / "samples.schema.yaml"))
     if settings["slides"]:
         slides = read_slides(settings["slides"], load_schema(schemas / "slides.schema.yaml"), settings["slide_folder"])
-    if not samples and not models:
+    if not samples and not models and not unfetched:
         raise ConfigError("nothing to do: give `samples` to train with, or a trained `model` to predict with")
     if models and not slides:
         raise ConfigError("nothing to do: give the `slides` that the model is to predict")
@@ -78,7 +82,7 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Proj
         raise TableError("files are missing:\n  " + "\n  ".join([*missing[:MOST_MESSAGES], *more]))
     folds, parts = folds_and_parts(settings, samples)
     experiments = [given_name(models[0])] if models else list(settings["experiments"])
-    return Project(settings, samples, slides, models, folds, parts, experiments)
+    return Project(settings, samples, slides, models, folds, parts, experiments, unfetched)
 
 
 def folds_and_parts(settings: Settings, samples: list[Row]) -> tuple[list[str], list[str]]:

@@ -1,0 +1,30 @@
+"""Images that are fetched from where they are published.
+
+Out: the sample table that the configuration names, and the images beside it. Done once: the table is then there.
+"""
+
+if PROJECT.unfetched:
+
+    rule fetch_archive:
+        input:
+            archive=storage.http(SETTINGS["archive"]["url"]),
+        output:
+            images=directory(str(Path(SETTINGS["samples"]).parent / "images")),
+            samples=SETTINGS["samples"],
+        log:
+            "results/logs/fetch_archive.log",
+        benchmark:
+            "results/benchmarks/fetch_archive.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=60,
+        params:
+            sha256=SETTINGS["archive"]["sha256"],
+            code=code("fetch_archive"),
+        message:
+            "Fetch and unpack the images"
+        script:
+            "../scripts/fetch_archive.py"
