@@ -26,10 +26,11 @@ report:  ## Write results/report.html of what is there
 test: $(VENV)/installed-dev  ## Run all tests
 	pytest
 
-check: $(VENV)/installed-dev  ## Check style and rules
+check: $(VENV)/installed-dev  ## Check style, types and rules
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
+	mypy
 	snakemake --lint
 
 format: $(VENV)/installed-dev  ## Lay out code

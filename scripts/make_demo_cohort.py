@@ -10,6 +10,7 @@ slides : tiled pyramidal TIFF, JPEG
     Tissue on empty glass, with its pixel size in the resolution tags.
 """
 
+import itertools
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,7 +98,7 @@ def make_cohort(
     for index, (image, mask, name) in enumerate(zip(images, masks, patients, strict=True)):
         patient = draw_patient(np.random.default_rng([seed, 0, numbers[name]]))
         jobs.append((make_field, patient, image, mask, np.random.default_rng([seed, 1, index])))
-    for index, (slide, size) in enumerate(zip(slides, SLIDE_SIZES, strict=True)):
+    for index, (slide, size) in enumerate(zip(slides, itertools.cycle(SLIDE_SIZES), strict=False)):
         patient = draw_patient(np.random.default_rng([seed, 0, len(numbers) + index]))
         jobs.append((make_slide, patient, slide, *size, np.random.default_rng([seed, 2, index])))
     cv2.setNumThreads(1)

@@ -12,7 +12,7 @@ from pathseg.settings import load_schema, load_settings
 sys.path.append(str(ROOT / "docs"))
 from make_configuration import configuration_page
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCHEMA = load_schema(ROOT / "config" / "schemas" / "config.schema.yaml")
 
 
@@ -36,3 +36,25 @@ def test_the_readmes_configuration_is_right():
 
 def test_the_demos_configuration_is_right():
     load_settings(yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8")), SCHEMA)
+
+
+def test_each_weakness_of_the_tutorial_has_a_test():
+    text = (ROOT / "docs" / "from-the-tutorial.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (B\d+) \|.*\|(.*)\|$", text, re.MULTILINE)
+    assert [name for name, _ in rows] == [f"B{number}" for number in range(1, 26)]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for name, cell in rows:
+        tests = re.findall(r"`(test_\w+)`", cell)
+        assert tests, name
+        for test in tests:
+            assert f"def {test}(" in code, f"{name}: {test}"
+
+
+def test_the_picture_of_rules_shows_them_all():
+    picture = (ROOT / "docs" / "images" / "rulegraph.svg").read_text(encoding="utf-8")
+    rules = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    # Not of the default target: targets, the viewer, and what is fetched.
+    others = {"all", "demo", "databases", "train", "validate", "predict", "view"}
+    others |= {"fetch_archive", "fetch_openseadragon", "write_viewer", "list_viewers"}
+    for rule in set(re.findall(r"(?:rule|checkpoint) (\w+):", rules)) - others:
+        assert f">{rule}<" in picture, f"{rule}: make the picture again, as docs/design.md says"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 
 from pathseg.errors import CheckpointError
 from pathseg.files import atomic_path
@@ -16,8 +17,8 @@ from pathseg.unet import ARCHITECTURE_KEYS, UNet
 
 # The tutorial's files hold two float32 scalars of NumPy 1; NumPy 2 pickles them under another name.
 _NUMPY_SCALARS: list[Any] = [
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (multiarray.scalar, "numpy._core.multiarray.scalar"),
     np.dtype,
     type(np.dtype(np.float32)),
     type(np.dtype(np.float64)),

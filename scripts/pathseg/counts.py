@@ -102,7 +102,7 @@ class PatientCounts:
                 parts=np.array(self.parts),
                 patients=np.array(self.patients),
                 what_objects_are=np.array(self.objects),
-                **arrays,
+                **arrays,  # type: ignore[arg-type]
             )
 
     @classmethod

@@ -75,7 +75,7 @@ class DatabaseWriter:
     def add_source(self, source: dict[str, str], pixels: np.ndarray) -> None:
         """Note an image: the values of `/sources`, and its pixels of each class, each counted once [C]."""
         self._append(
-            "sources", np.array([tuple(source[name].encode() for name in SOURCE_COLUMNS.names)], SOURCE_COLUMNS)
+            "sources", np.array([tuple(source[name].encode() for name in SOURCE_COLUMNS.fields or ())], SOURCE_COLUMNS)
         )
         self._pixels += pixels
 

@@ -172,13 +172,10 @@ class Predictor:
         started = time.monotonic()
         # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
-        mean: Tensor | None = None
-        for network, (turns, mirrored) in itertools.product(self.networks, self._ways):
-            seen = turned(self._input_for(network, image, height, width), turns, mirrored)
-            logits = turned_back(network(seen.contiguous(memory_format=torch.channels_last)), turns, mirrored)
-            top = self.border if network.padding else 0
-            probabilities = softmax(logits[0, :, top : top + height, top : top + width])
-            mean = probabilities if mean is None else mean.add_(probabilities)
+        each = self._each_prediction(image, height, width)
+        mean = next(each)
+        for probabilities in each:
+            mean.add_(probabilities)
         if (count := len(self.networks) * len(self._ways)) > 1:
             mean /= count
         classes = highest(mean)
@@ -186,6 +183,14 @@ class Predictor:
             torch.cuda.synchronize(self.device)
         self.seconds["network"] += time.monotonic() - started
         return classes, mean
+
+    def _each_prediction(self, image: Tensor, height: int, width: int) -> Iterator[Tensor]:
+        """Yield the probabilities of each network, seen in each way: float32 [C, height, width]."""
+        for network, (turns, mirrored) in itertools.product(self.networks, self._ways):
+            seen = turned(self._input_for(network, image, height, width), turns, mirrored)
+            logits = turned_back(network(seen.contiguous(memory_format=torch.channels_last)), turns, mirrored)
+            top = self.border if network.padding else 0
+            yield softmax(logits[0, :, top : top + height, top : top + width])
 
     def _input_for(self, network: UNet, image: Tensor, height: int, width: int) -> Tensor:
         """Cut an image [1, C, H, W] to a size that the network takes; an unpadded one needs less border."""

@@ -180,9 +180,8 @@ def trace_rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         starts.append((rows + dy) * across + columns + dx)
         directions.append(np.full(len(rows), direction))
         owners.append(inside[rows, columns])
-    start, direction, owner = (np.concatenate(parts) for parts in (starts, directions, owners))
-    following = _following_edges(start, direction, owner, across)
-    yield from _walk(start, direction, owner, following, labels.shape)
+    edges = np.concatenate(starts), np.concatenate(directions), np.concatenate(owners)
+    yield from _walk(*edges, _following_edges(*edges, across), labels.shape)
 
 
 def _following_edges(start: np.ndarray, direction: np.ndarray, owner: np.ndarray, across: int) -> np.ndarray:

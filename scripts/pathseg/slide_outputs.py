@@ -92,7 +92,7 @@ class SlideOutputs:
         started = time.monotonic()
         self._count(band)
         height = len(band.classes)
-        used = np.count_nonzero(band.classes.any(axis=0))
+        used = int(np.count_nonzero(band.classes.any(axis=0)))
         rows = max(64, OUTLINE_PIXELS // max(used, 1))
         for top in range(0, height, rows):
             part = np.s_[top : top + rows]

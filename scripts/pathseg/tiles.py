@@ -34,11 +34,13 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; from pinned memory it is copied while the program goes on."""
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))
+        images, masks = (part.to(device, non_blocking=True) for part in (self.images, self.masks))
+        return Batch(images, masks, None if self.edges is None else self.edges.to(device, non_blocking=True))
 
     def pinned(self) -> "Batch":
         """Return the batch in memory from which a GPU copies by itself."""
-        return Batch(*(None if part is None else part.pin_memory() for part in self))
+        edges = None if self.edges is None else self.edges.pin_memory()
+        return Batch(self.images.pin_memory(), self.masks.pin_memory(), edges)
 
 
 class Tiles:

@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -131,7 +131,8 @@ class Trainer:
         state_folder: Path,
         definition: dict[str, str],
     ) -> None:
-        self.network = with_synchronised_norms(network, device).to(device, memory_format=torch.channels_last)
+        self.network = with_synchronised_norms(network, device).to(device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._trained: torch.nn.Module = self.network
         if process_count() > 1:
             self._trained = DistributedDataParallel(self.network, forward_sync_buffers=False)
@@ -144,7 +145,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        pixels = sum(torch.from_numpy(database.class_pixels) for database in training.databases)
+        pixels = torch.from_numpy(np.sum([database.class_pixels for database in training.databases], axis=0))
         self.weights = class_weights(settings.class_weights, pixels).to(device)
         self.epoch, self.step = 0, 0
         self.history: list[dict[str, Any]] = []
@@ -185,7 +186,8 @@ class Trainer:
             if not process_number():
                 stack.enter_context(only_one(self.state_folder))
             self._load_state()
-            epochs, board = self._epochs(), None
+            epochs: Iterable[int] = self._epochs()
+            board: SummaryWriter | None = None
             if not process_number():
                 folder = str(self.state_folder / "tensorboard")
                 board = stack.enter_context(SummaryWriter(folder, purge_step=self.epoch, flush_secs=30))
@@ -457,7 +459,7 @@ def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings
     settings
         How to train.
     """
-    if settings.edges == "distance":
+    if settings.edges == "distance" and edges is not None:
         return 1 + settings.edge_w0 * edges
     if settings.edge_weight == 1:
         return None

@@ -147,7 +147,8 @@ class _Levels:
         self._scratch, self._n_planes = scratch, n_planes
         self.shapes = [(height, width)]
         while max(self.shapes[-1]) > TIFF_TILE:
-            self.shapes.append(tuple(-(-side // 2) for side in self.shapes[-1]))
+            height, width = self.shapes[-1]
+            self.shapes.append((-(-height // 2), -(-width // 2)))
         sizes = [n_planes * level_height * level_width for level_height, level_width in self.shapes]
         self._offsets = [0, *itertools.accumulate(sizes)]
         scratch.truncate(self._offsets[-1])

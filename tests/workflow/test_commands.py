@@ -1,0 +1,65 @@
+"""Every command of the README and the docs is one that works."""
+
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What is run as it stands elsewhere, or cannot be run in a test.
+ELSEWHERE = {
+    "snakemake --workflow-profile profiles/slurm": "test_slurm.py",
+    "CONDA_OVERRIDE_CUDA=12.9 snakemake --sdm conda --conda-create-envs-only": "needs conda",
+    "snakemake --configfile config/epistroma.yaml": "test_archive.py",
+}
+
+
+def commands(page):
+    """Return the commands of a page's blocks of shell."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+ALL = sorted({command for page in PAGES for command in commands(page)})
+
+
+@pytest.fixture(scope="module")
+def as_documented(finished, tmp_path_factory):
+    """The finished project with the files that the pages name."""
+    folder = tmp_path_factory.mktemp("documented") / "project"
+    shutil.copytree(finished.folder, folder)
+    shutil.copy(folder / "results/models/default/holdout/best.pt", folder)
+    shutil.copy(folder / "config/config.yaml", folder / "my.yaml")
+    (folder / "scans").mkdir()
+    shutil.copy(folder / "data/slide 0.tif", folder / "scans/a.svs")
+    shutil.copy(ROOT / "Makefile", folder)
+    return type(finished)(folder)
+
+
+@pytest.mark.parametrize("command", [command for command in ALL if command not in ELSEWHERE])
+def test_a_command_works(as_documented, command):
+    words = shlex.split(command)
+    if words[0] == "make":
+        done = subprocess.run([*words, "--dry-run"], cwd=ROOT, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return
+    assert words[0] == "snakemake", f"{command}: is neither of Snakemake nor of make; say in ELSEWHERE where it is run"
+    as_documented.snakemake(*(word for word in words[1:] if word not in ("--dry-run", "-n")), "--dry-run")
+
+
+def test_what_is_left_out_is_there():
+    assert set(ELSEWHERE) <= {*ALL, "snakemake --configfile config/epistroma.yaml"}
+
+
+def test_settings_of_the_docs_are_right(as_documented):
+    """Blocks of YAML in docs/ are parts of a configuration that Snakemake accepts."""
+    for page in PAGES[2:]:
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            as_documented.configure(**yaml.safe_load(block))
+            as_documented.snakemake("--dry-run", "--quiet")
