@@ -6,6 +6,7 @@ Out: the sample table that the configuration names, and the images beside it. Do
 if PROJECT.unfetched:
 
     rule fetch_archive:
+        """Published images, verified and unpacked, and their sample table."""
         input:
             archive=storage.http(SETTINGS["archive"]["url"]),
         output:

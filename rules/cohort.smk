@@ -7,6 +7,7 @@ In: the sample table and its masks. Out: results/cohort/split.tsv, a part for ea
 # A checkpoint, so that each database depends on the images of its own part and on no others. The masks are only
 # counted for balance: a mask that is mended later must not move patients about.
 checkpoint split_patients:
+    """The part of each patient."""
     input:
         masks=ancient([row["mask"] for row in SAMPLES]),
     output:

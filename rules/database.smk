@@ -5,6 +5,7 @@ In: images and masks of a part. Out: results/databases/{part}.h5.
 
 
 rule build_database:
+    """Tiles and masks of a part, in HDF5."""
     input:
         # What matters of the split is in the parameter `rows`.
         split=ancient("results/cohort/split.tsv"),

@@ -10,6 +10,7 @@ DEMO_SLIDES = [row["path"] for row in SLIDES if row["path"].startswith(f"{DEMO}/
 if DEMO_SAMPLES:
 
     rule make_demo_cohort:
+        """Synthetic images, masks and slides."""
         output:
             images=[row["image"] for row in DEMO_SAMPLES],
             masks=[row["mask"] for row in DEMO_SAMPLES],

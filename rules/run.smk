@@ -5,6 +5,7 @@ In: what the run has made, and Snakemake's records of its jobs. Out: results/run
 
 
 rule summarize_run:
+    """Times, settings and versions."""
     input:
         rules.databases.input,
         rules.train.input,

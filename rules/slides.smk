@@ -13,6 +13,7 @@ if SETTINGS["prediction"]["probability"]:
 
 
 rule predict_slide:
+    """Class map, outlines, overlay and areas of a slide."""
     input:
         models=prediction_models,
         slide=slide_file,
@@ -48,6 +49,7 @@ rule predict_slide:
 
 
 rule summarize_slides:
+    """Areas of all slides in one table."""
     input:
         summaries=expand("results/slides/{{experiment}}/{slide}/summary.json", slide=list(SLIDES_BY_NAME)),
     output:

@@ -5,6 +5,7 @@ In: results/databases. Out: results/models/{experiment}/{fold}: best.pt, history
 
 
 rule preview_batches:
+    """A picture of what the network is fed."""
     input:
         training=training_databases,
     output:
@@ -35,6 +36,7 @@ rule preview_batches:
 
 
 rule train_unet:
+    """A trained network: its best epoch."""
     input:
         training=training_databases,
         validation=validation_database,
@@ -65,6 +67,7 @@ rule train_unet:
 
 
 rule plot_training:
+    """Learning curves."""
     input:
         history="results/models/{experiment}/{fold}/history.tsv",
     output:
@@ -94,6 +97,7 @@ rule plot_training:
 
 
 rule visualize_network:
+    """Pictures of what a layer has learned."""
     input:
         model="results/models/{experiment}/{fold}/best.pt",
         database=validation_database,

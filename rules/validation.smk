@@ -6,6 +6,7 @@ a cross-validation also results/validation/{experiment}/all_folds, and results/m
 
 
 rule render_panels:
+    """Best, median and worst validation tiles."""
     input:
         model="results/models/{experiment}/{fold}/best.pt",
         database=validation_database,
@@ -39,6 +40,7 @@ rule render_panels:
 
 
 rule evaluate:
+    """Predictions compared with the masks of unseen patients."""
     input:
         model="results/models/{experiment}/{fold}/best.pt",
         split=ancient("results/cohort/split.tsv"),
@@ -72,6 +74,7 @@ rule evaluate:
 
 
 rule summarize_scores:
+    """Tables and figures of scores."""
     input:
         counts=counts_of_folds,
     output:
@@ -138,6 +141,7 @@ rule summarize_scores:
 
 
 rule write_model_card:
+    """A page on a model: data, settings, scores, limits."""
     input:
         model="results/models/{experiment}/{fold}/best.pt",
         training=training_databases,
@@ -167,6 +171,7 @@ rule write_model_card:
 
 
 rule compare_experiments:
+    """All experiments side by side."""
     input:
         metrics=expand("results/validation/{experiment}/{fold}/metrics.tsv", experiment=EXPERIMENTS, fold=SCORED[-1:]),
     output:

@@ -5,6 +5,7 @@ In: slides and their predictions. Out: results/viewer, a folder that any browser
 
 
 rule fetch_openseadragon:
+    """What draws slides in a browser."""
     output:
         library=directory("results/viewer/library"),
     log:
@@ -28,6 +29,7 @@ rule fetch_openseadragon:
 
 
 rule write_viewer:
+    """A page to pan and zoom a slide."""
     input:
         slide=slide_file,
         classes="results/slides/{experiment}/{slide}/classes.tif",
@@ -57,6 +59,7 @@ rule write_viewer:
 
 
 rule list_viewers:
+    """A page that lists those of all slides."""
     input:
         pages=expand("results/viewer/slides/{experiment}/{slide}", experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
         summaries=expand(

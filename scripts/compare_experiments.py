@@ -63,7 +63,7 @@ def draw_comparison(table: pd.DataFrame, classes: list[dict[str, Any]]) -> Figur
 
 
 if __name__ == "__main__":
-    start_log(snakemake.log[0])
+    log = start_log(snakemake.log[0])
     output, params = snakemake.output, snakemake.params
     tables = [pd.read_csv(path, sep="\t") for path in snakemake.input.metrics]
     table = comparison(dict(zip(params.experiments, tables, strict=True)))
@@ -71,3 +71,4 @@ if __name__ == "__main__":
     figure = draw_comparison(table, params.classes)
     save_figure(figure, output.figure)
     save_figure(figure, output.figure_svg)
+    log.info("%s: %d experiments", output.table, len(params.experiments))

@@ -114,7 +114,7 @@ def _wait(jobs: Iterable) -> None:
 
 
 if __name__ == "__main__":
-    start_log(snakemake.log[0])
+    log = start_log(snakemake.log[0])
     make_cohort(
         list(snakemake.output.images),
         list(snakemake.output.masks),
@@ -123,3 +123,4 @@ if __name__ == "__main__":
         snakemake.params.seed,
         snakemake.threads,
     )
+    log.info("drew %d images and %d slides", len(snakemake.output.images), len(snakemake.output.slides))

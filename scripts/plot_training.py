@@ -45,5 +45,6 @@ def draw_curves(history: pd.DataFrame) -> Figure:
 
 
 if __name__ == "__main__":
-    start_log(snakemake.log[0])
+    log = start_log(snakemake.log[0])
     save_figure(draw_curves(pd.read_csv(snakemake.input.history, sep="\t")), snakemake.output.curves)
+    log.info("%s: learning curves", snakemake.output.curves)

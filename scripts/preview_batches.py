@@ -61,7 +61,7 @@ def draw_preview(
 
 
 if __name__ == "__main__":
-    start_log(snakemake.log[0])
+    log = start_log(snakemake.log[0])
     params = snakemake.params
     settings = params.training
     with ExitStack() as stack:
@@ -88,3 +88,4 @@ if __name__ == "__main__":
         title,
     )
     save_figure(figure, snakemake.output.preview)
+    log.info("%s: what the network is fed", snakemake.output.preview)

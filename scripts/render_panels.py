@@ -163,3 +163,4 @@ if __name__ == "__main__":
                 dice = mean_dice(confusion_matrix(mask, predicted, len(names)))
                 row = (f"{name}, Dice {dice:.2f}", probabilities, predicted, mask, image)
                 save_figure(draw_rows([row], names, colors, 16), Path(folder) / f"{name}.png")
+    log.info("%s: %d of %d tiles", output.sheet, len(rows), len(scores))

@@ -94,7 +94,7 @@ def draw_grid(pictures: np.ndarray, title: str, cmap: str, image: np.ndarray | N
 
 
 if __name__ == "__main__":
-    start_log(snakemake.log[0])
+    log = start_log(snakemake.log[0])
     params, output = snakemake.params, snakemake.output
     choose_devices(0, snakemake.threads)
     network = build_network(load_checkpoint(snakemake.input.model), snakemake.input.model)
@@ -111,3 +111,4 @@ if __name__ == "__main__":
     cmap = "RdBu_r" if activations.min() < 0 else "viridis"
     title = f"Activations of {params.layer} for {name}"
     save_figure(draw_grid(activations, title, cmap, images[0]), output.activations)
+    log.info("%s: layer %s", output.kernels, params.layer)

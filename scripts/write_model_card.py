@@ -176,7 +176,7 @@ def limits_text(scores: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    start_log(snakemake.log[0])
+    log = start_log(snakemake.log[0])
     params, wildcards = snakemake.params, snakemake.wildcards
     with ExitStack() as stack:
         training = [stack.enter_context(TileDatabase(path)) for path in snakemake.input.training]
@@ -193,3 +193,4 @@ if __name__ == "__main__":
         )
     with atomic_path(snakemake.output.card) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    log.info("%s", snakemake.output.card)
