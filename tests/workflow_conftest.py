@@ -67,14 +67,14 @@ class Workflow:
         return done.stdout
 
     def planned(self, *arguments):
-        """Return which rules a dry run would run, and how often each."""
+        """Return which rules a dry run would run, and how often each, but for the summary that follows any change."""
         printed = self.snakemake("--dry-run", *arguments)
         table = re.search(r"Job stats:\n.*?\n[- ]+\n(.*?)\n\n", printed, re.DOTALL)
         if table is None:
             assert "Nothing to be done" in printed
             return {}
         counts = dict(re.findall(r"^(\w+) +(\d+)$", table.group(1), re.MULTILINE))
-        return {rule: int(count) for rule, count in counts.items() if rule not in ("total", "all")}
+        return {rule: int(count) for rule, count in counts.items() if rule not in ("total", "all", "summarize_run")}
 
     def configure(self, **changes):
         """Lay changes over the configuration."""

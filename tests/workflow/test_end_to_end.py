@@ -151,14 +151,15 @@ def test_cross_validation_and_experiments(tmp_path):
     config["experiments"] = {"small": {"unet": {"wf": 1}}, "flat": flat}
     config["slides"] = ["data/slide 0.tif"]
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
-    workflow.snakemake()
+    per_patient = [f"results/validation/small/{fold}/metrics_per_patient.tsv" for fold in ("fold1", "all_folds")]
+    workflow.snakemake("predict", "results/models/comparison.tsv", *per_patient)
     assert {path.name for path in (tmp_path / "results/databases").iterdir()} == {"fold1.h5", "fold2.h5"}
     summary = json.loads((tmp_path / "results/slides/small/slide 0/summary.json").read_text())
     assert [model["file"] for model in summary["models"]] == [f"results/models/small/fold{k}/best.pt" for k in (1, 2)]
     assert (tmp_path / "results/slides/flat/slide 0/classes.tif").is_file()
-    scored = pd.read_csv(tmp_path / "results/validation/small/fold1/metrics_per_patient.tsv", sep="\t")
+    scored = pd.read_csv(tmp_path / per_patient[0], sep="\t")
     assert set(scored["patient"]) == {row["patient"] for row in workflow.rows_of_part("fold1")}
-    scored = pd.read_csv(tmp_path / "results/validation/small/all_folds/metrics_per_patient.tsv", sep="\t")
+    scored = pd.read_csv(tmp_path / per_patient[1], sep="\t")
     assert sorted(scored["patient"].unique()) == ["Anna B", "Bär", "C-1", "D_2", "E.3"]
     compared = pd.read_csv(tmp_path / "results/models/comparison.tsv", sep="\t")
     assert list(compared["experiment"]) == ["flat", "small"] * 2

@@ -33,8 +33,8 @@ def test_every_job_went_through_the_queue(through_slurm):
     assert (workflow.folder / "results/slides/default/summary.tsv").is_file()
     assert (workflow.folder / MODEL).is_file()
     assert len(jobs) == workflow.printed.count("has been submitted with SLURM jobid")
-    assert "16 of 16 steps (100%) done" in workflow.printed
-    # Both slides are one job. Five tables and figures, which take seconds, are made where Snakemake runs.
+    assert "17 of 17 steps (100%) done" in workflow.printed
+    # Both slides are one job. Six tables and figures, which take seconds, are made where Snakemake runs.
     assert len(jobs) == 9
 
 
@@ -63,7 +63,7 @@ def test_a_cancelled_training_goes_on(slurm, finished, tmp_path):
         shutil.copytree(finished.folder, tmp_path / name)
     undisturbed, cancelled = Workflow(tmp_path / "undisturbed"), Workflow(tmp_path / "cancelled")
     for workflow in (undisturbed, cancelled):
-        workflow.configure(training={"epochs": 40})
+        workflow.configure(training={"epochs": 25})
     undisturbed.snakemake(MODEL, "--set-threads", "train_unet=2")
     cancelled.environment = slurm.environment
     state = cancelled.folder / "results/models/default/holdout/.state/state.pt"
