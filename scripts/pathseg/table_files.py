@@ -31,6 +31,7 @@ def save_table(table: pd.DataFrame, tsv: str | Path, html: str | Path, digits: i
     table = table.round(digits)
     with atomic_path(tsv) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="NA")
-    text = table.to_html(index=False, na_rep="–", border=0, justify="left")
+    # Pandas would write what is missing in its own way for each type.
+    text = table.astype(object).where(table.notna(), "–").to_html(index=False, border=0, justify="left")
     with atomic_path(html) as temporary:
         temporary.write_text(PAGE.format(title=Path(html).stem, table=text), encoding="utf-8")

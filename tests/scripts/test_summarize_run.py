@@ -34,9 +34,9 @@ def test_nested_settings_become_keys():
 
 
 def test_a_table_is_written_for_programs_and_for_people(tmp_path):
-    table = pd.DataFrame({"name": ["<b>", "b"], "value": [1 / 3, None]})
+    table = pd.DataFrame({"name": ["<b>", "b"], "value": [1 / 3, None], "count": pd.array([1, None], "Int64")})
     save_table(table, tmp_path / "t.tsv", tmp_path / "t.html")
-    assert (tmp_path / "t.tsv").read_text() == "name\tvalue\n<b>\t0.3333\nb\tNA\n"
+    assert (tmp_path / "t.tsv").read_text() == "name\tvalue\tcount\n<b>\t0.3333\t1\nb\tNA\tNA\n"
     page = (tmp_path / "t.html").read_text()
     assert "<td>&lt;b&gt;</td>" in page
-    assert "<td>–</td>" in page
+    assert page.count("<td>–</td>") == 2
