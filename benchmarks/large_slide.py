@@ -70,20 +70,20 @@ def write_slide(path: Path, side: int, piece: np.ndarray) -> None:
 
 def slide_tiles(piece: np.ndarray, size: int, low: int, high: int) -> Iterator[bytes]:
     """Yield compressed tiles of a level: repeats of `piece` from `low` to `high`, glass elsewhere."""
-    glass = np.full((TILE, TILE, 3), GLASS, np.uint8)
 
     @cache
-    def encoded(y: int | None, x: int | None) -> bytes:
-        tile = glass
-        if y is not None:
-            rows, columns = (np.arange(start, start + TILE) % len(piece) for start in (y, x))
-            tile = piece[np.ix_(rows, columns)]
+    def encoded(y: int, x: int, rows: tuple[int, int], columns: tuple[int, int]) -> bytes:
+        tile, inside = np.full((TILE, TILE, 3), GLASS, np.uint8), np.s_[slice(*rows), slice(*columns)]
+        repeats = (np.arange(start, start + TILE) % len(piece) for start in (y, x))
+        tile[inside] = piece[np.ix_(*repeats)][inside]
         return cv2.imencode(".jpg", tile[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
+    def tissue(start: int) -> tuple[int, int]:
+        return max(min(low - start, TILE), 0), max(min(high - start, TILE), 0)
 
     for y in range(0, size, TILE):
         for x in range(0, size, TILE):
-            inside = low <= y < high and low <= x < high
-            yield encoded(y % len(piece), x % len(piece)) if inside else encoded(None, None)
+            yield encoded(y % len(piece), x % len(piece), tissue(y), tissue(x))
 
 
 def predict_one(slide_path: Path, model: Path, wf: int, threads: int) -> None:

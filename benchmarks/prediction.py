@@ -21,9 +21,10 @@ from monai.inferers import sliding_window_inference
 from skimage.util import view_as_windows
 
 from pathseg.augment import Augmentation, augment, draw_changes
-from pathseg.devices import autocast, choose_devices, compute_type, give_back_memory
+from pathseg.devices import autocast, choose_devices, compute_type
 from pathseg.inference import Predictor, predict_bands
 from pathseg.losses import weighted_cross_entropy
+from pathseg.memory import give_back_memory
 from pathseg.resample import ResampledSlide
 from pathseg.slide_outputs import SlideOutputs
 from pathseg.slides import open_slide

@@ -23,8 +23,8 @@ if PROJECT.unfetched:
             mem_mb=growing(2000),
             runtime=60,
         params:
-            sha256=SETTINGS["archive"]["sha256"],
             code=code("fetch_archive"),
+            sha256=SETTINGS["archive"]["sha256"],
         message:
             "Fetch and unpack the images"
         script:

@@ -50,6 +50,8 @@ rule summarize_run:
         runtime=10,
     params:
         code=code("summarize_run"),
+        # Not inputs: they follow from the jobs whose outputs are.
+        benchmarks="results/benchmarks",
         settings=SETTINGS,
     message:
         "Sum up the run"

@@ -11,37 +11,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
+
 from pathseg.files import atomic_path
 from pathseg.logs import start_log
+from pathseg.pages import table_page
 from pathseg.summaries import areas_text, read_summary
 
-HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>pathseg: slides</title>
-<link rel="icon" href="data:,">
-<style>
-body { margin: 40px auto; max-width: 900px; font: 15px/1.5 system-ui, sans-serif; color: #222; }
-table { border-collapse: collapse; width: 100%; }
-th, td { padding: 6px 12px; border-bottom: 1px solid #ddd; text-align: left; overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-<h1>Slides</h1>
-<table>
-<tr><th>slide</th><th>experiment</th><th>area</th></tr>
-"""
-TAIL = """</table>
-</body>
-</html>
-"""
 
-
-def table_row(folder: Path, summary: dict[str, Any]) -> str:
+def viewer_row(folder: Path, summary: dict[str, Any]) -> dict[str, str]:
     """Return the row of a slide, whose page is in `folder` beside this page."""
     link = f'<a href="{quote(folder.as_posix())}/index.html">{escape(summary["slide"])}</a>'
-    return f"<tr><td>{link}</td><td>{escape(folder.parent.name)}</td><td>{escape(areas_text(summary))}</td></tr>\n"
+    return {"slide": link, "experiment": folder.parent.name, "area": areas_text(summary)}
 
 
 if __name__ == "__main__":
@@ -49,7 +30,7 @@ if __name__ == "__main__":
     page = Path(snakemake.output.page)
     rows = []
     for folder, path in zip(snakemake.input.pages, snakemake.input.summaries, strict=True):
-        rows.append(table_row(Path(folder).relative_to(page.parent), read_summary(path)))
+        rows.append(viewer_row(Path(folder).relative_to(page.parent), read_summary(path)))
     with atomic_path(page) as temporary:
-        temporary.write_text("".join([HEAD, *rows, TAIL]), encoding="utf-8")
+        temporary.write_text(table_page("Slides", pd.DataFrame(rows), links="slide"), encoding="utf-8")
     log.info("open %s in a browser: %d slides", page, len(rows))

@@ -26,8 +26,6 @@ from pathseg.figures import save_figure
 from pathseg.logs import start_log
 from pathseg.table_files import save_table
 
-BENCHMARKS = Path("results/benchmarks")
-
 
 def read_times(folder: Path) -> pd.DataFrame:
     """Read the records of jobs that Snakemake has written, and sum them up by rule, the longest first.
@@ -96,7 +94,7 @@ def versions() -> list[tuple[str, str]]:
 
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
-    output, times = snakemake.output, read_times(BENCHMARKS)
+    output, times = snakemake.output, read_times(Path(snakemake.params.benchmarks))
     settings = pd.DataFrame(flat(snakemake.params.settings), columns=["key", "value"])
     packages = pd.DataFrame(versions(), columns=["package", "version"])
     for name, table in {"times": times, "settings": settings, "versions": packages}.items():

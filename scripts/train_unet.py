@@ -78,7 +78,7 @@ class Job:
 def train(device: torch.device, job: Job) -> None:
     """Train on a device, alone or with other processes; the first one writes the outputs."""
     if process_number():
-        logging.getLogger("pathseg").setLevel(logging.ERROR)
+        log.setLevel(logging.ERROR)
     elif process_count() > 1:
         start_log(job.log, mode="a")
     if device.type == "cuda":

@@ -117,7 +117,7 @@ for name, run, words in [
     ("a cell is empty", with_table("a\t\ti0.png\tm0.png"), ("line 2: patient",)),
     ("a sample stands twice", with_table(GOOD, GOOD), ("line 3: sample 'a' is already in line 2",)),
     ("a file is missing", with_table("a\tP\tnone.png\tm0.png"), ("a: image data/none.png does not exist",)),
-    ("a path is a folder", with_table("a\tP\t.\tm0.png"), ("does not exist",)),
+    ("a path is a folder", with_table("a\tP\t.\tm0.png"), ("a: image data is a folder",)),
     (
         "a patient is fixed in two parts",
         with_table(GOOD + "\tval", "b\tP\ti1.png\tm1.png\ttrain", header=HEADER + "\tpart"),
@@ -173,6 +173,7 @@ for name, run, words in [
     ("a table without the column `slide`", slide_table("file\nx.svs\n"), ("column 'slide' is missing",)),
     ("a slide that does not exist", slide_table("slide\nx.svs\n"), ("x: path x.svs does not exist",)),
     ("a link that leads nowhere", dangling, ("x.svs does not exist",)),
+    ("a folder", with_config(slides="data"), ("path data is a folder; name a file, or a pattern such as data/*.svs",)),
 ]:
     add("Slides", name, run, *words)
 

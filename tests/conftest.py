@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from pathseg.synthesis import draw_field, draw_patient
 from pathseg.unet import UNet
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CLASSES = [
     {"name": "stroma", "mask_value": 0, "color": "#999999"},
     {"name": "epithelium", "mask_value": 255, "color": "#0072B2"},
@@ -43,18 +45,19 @@ def real_data():
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder that is a disk of its own, of 256 KiB."""
-    folder = tmp_path / "disk"
+    with mounted_disk(tmp_path / "disk", "256k") as folder:
+        yield folder
+
+
+@contextmanager
+def mounted_disk(folder, size):
+    """Make a folder that is an empty disk of its own."""
     folder.mkdir()
-    mount_small_disk(folder, "256k")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def mount_small_disk(folder, size):
-    """Mount an empty disk on a folder."""
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False)
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here; that needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 def small_unet(seed=0, **architecture):

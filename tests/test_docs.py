@@ -6,13 +6,12 @@ import sys
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import PAGES, ROOT
 from pathseg.settings import load_schema, load_settings
 
 sys.path.append(str(ROOT / "docs"))
 from make_configuration import configuration_page
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCHEMA = load_schema(ROOT / "config" / "schemas" / "config.schema.yaml")
 
 

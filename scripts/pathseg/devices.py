@@ -1,32 +1,23 @@
 """Choose where and in which arithmetic the network runs."""
 
 import contextlib
-import ctypes
 import fcntl
 import logging
-import mmap
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 
-from pathseg.errors import ResourceError
+from pathseg.memory import keep_freed_memory
 
 logger = logging.getLogger("pathseg")
 
-# glibc's mallopt parameters (malloc.h). Large activations are otherwise given back to the system after each layer and
-# faulted in again at the next.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_KEEP_BYTES = 2**30
 SECONDS_BETWEEN_LOOKS = 2.0
 # Locks on the GPUs that this process uses.
 _taken: list[int] = []
-PAGE_SIZE = mmap.PAGESIZE
 
 
 def choose_devices(gpus: int, threads: int) -> list[torch.device]:
@@ -51,7 +42,7 @@ def choose_devices(gpus: int, threads: int) -> list[torch.device]:
                 os.environ["CUDA_VISIBLE_DEVICES"],
                 torch.__version__,
             )
-        _keep_freed_memory()
+        keep_freed_memory()
         return [torch.device("cpu")]
     prepare_gpu()
     if visible < gpus:
@@ -62,24 +53,6 @@ def choose_devices(gpus: int, threads: int) -> list[torch.device]:
     names = os.environ.get("CUDA_VISIBLE_DEVICES", everything).split(",")[:visible]
     taken = take_free(names, gpus, Path(tempfile.gettempdir()) / "pathseg-gpus")
     return [torch.device("cuda", number) for number in taken]
-
-
-@contextlib.contextmanager
-def memory_errors_explained(device: torch.device, advice: str) -> Iterator[None]:
-    """Turn a want of memory into an error that says what to do.
-
-    Raises
-    ------
-    ResourceError
-        If the block runs out of the memory of a device, or of the system's.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # On the CPU PyTorch raises a plain RuntimeError.
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise ResourceError(f"the memory of {device} is used up; {advice}") from error
 
 
 def prepare_gpu() -> None:
@@ -144,30 +117,6 @@ def describe(device: torch.device, count: int = 1) -> str:
     if device.type == "cuda":
         return f"{times}GPU {torch.cuda.get_device_name(device)}"
     return f"{times}CPU, {torch.get_num_threads()} threads"
-
-
-def _keep_freed_memory() -> None:
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library, such as musl
-        return
-    for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-        mallopt(parameter, _KEEP_BYTES)
-    mallopt(_M_TOP_PAD, 64 * 2**20)
-
-
-def give_back_memory(above: int) -> None:
-    """Give freed memory back to the system, if the process holds more than `above` bytes.
-
-    What `_keep_freed_memory` keeps falls into pieces over time; giving it back now and then costs little.
-    """
-    statistics = Path("/proc/self/statm")
-    if not statistics.is_file() or int(statistics.read_text(encoding="ascii").split()[1]) * PAGE_SIZE < above:
-        return
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def compute_type(precision: str, device: torch.device) -> torch.dtype:

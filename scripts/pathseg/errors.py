@@ -1,5 +1,13 @@
 """Errors that a user can act on: each message names the file, row or key, and says what to do."""
 
+MOST_LINES = 20
+
+
+def as_list(lines: list[str]) -> str:
+    """Return lines of a message below each other, the first of them if they are many."""
+    more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return "\n  ".join([*lines[:MOST_LINES], *more])
+
 
 class PathsegError(Exception):
     """Base of all errors that are the input's fault, shown without a traceback."""

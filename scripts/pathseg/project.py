@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathseg.errors import ConfigError, TableError
+from pathseg.errors import ConfigError, TableError, as_list
 from pathseg.settings import Settings, load_schema, load_settings
 from pathseg.tables import Row, missing_files, read_samples, read_slides
-
-MOST_MESSAGES = 20
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,7 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Proj
     missing += missing_files(samples, ["image", "mask", "instances"], made_under)
     missing += missing_files(slides, ["path", "tissue"], made_under)
     if missing:
-        more = [f"... and {len(missing) - MOST_MESSAGES} more"] if len(missing) > MOST_MESSAGES else []
-        raise TableError("files are missing:\n  " + "\n  ".join([*missing[:MOST_MESSAGES], *more]))
+        raise TableError(f"files are missing:\n  {as_list(missing)}")
     folds, parts = folds_and_parts(settings, samples)
     experiments = [given_name(models[0])] if models else list(settings["experiments"])
     return Project(settings, samples, slides, models, folds, parts, experiments, unfetched)

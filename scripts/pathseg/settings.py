@@ -11,7 +11,7 @@ import jsonschema
 import yaml
 
 from pathseg.colors import default_color
-from pathseg.errors import ConfigError
+from pathseg.errors import ConfigError, as_list
 from pathseg.geometry import unet_output_size
 
 Settings = dict[str, Any]
@@ -23,14 +23,14 @@ def load_schema(path: str | Path) -> dict[str, Any]:
         return yaml.safe_load(file)
 
 
-def schema_errors(instance: Any, schema: dict[str, Any]) -> list[str]:
-    """Return one line for each place where `instance` does not fit `schema`, most readable first."""
+def schema_errors(instance: Any, schema: dict[str, Any], *under: str) -> list[str]:
+    """Return one line for each place where `instance`, which stands under some keys, does not fit `schema`."""
     errors = jsonschema.Draft202012Validator(schema).iter_errors(instance)
-    return sorted(_describe(error) for error in errors)
+    return sorted(_describe(error, under) for error in errors)
 
 
-def _describe(error: jsonschema.ValidationError) -> str:
-    key = ".".join(str(part) for part in error.absolute_path)
+def _describe(error: jsonschema.ValidationError, under: tuple[str, ...]) -> str:
+    key = ".".join(str(part) for part in (*under, *error.absolute_path))
     where = f"{key}: " if key else ""
     if error.validator == "additionalProperties":
         known = ", ".join(sorted(error.schema.get("properties", {})))
@@ -84,7 +84,7 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
     """
     errors = schema_errors(config, schema)
     if errors:
-        raise ConfigError("the configuration is wrong:\n  " + "\n  ".join(errors))
+        raise ConfigError(f"the configuration is wrong:\n  {as_list(errors)}")
     settings = with_defaults(config, schema)
     for index, class_ in enumerate(settings["classes"]):
         class_.setdefault("color", default_color(index))
@@ -92,7 +92,7 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
     settings["experiments"], experiment_errors = _resolve_experiments(settings, schema)
     errors += experiment_errors
     if errors:
-        raise ConfigError("the configuration is wrong:\n  " + "\n  ".join(errors))
+        raise ConfigError(f"the configuration is wrong:\n  {as_list(errors)}")
     return settings
 
 
@@ -126,10 +126,8 @@ def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[di
     for name, overrides in settings["experiments"].items():
         resolved = {}
         for block in ("unet", "training"):
-            part_schema = schema["properties"][block]
             merged = _merge(settings[block], (overrides or {}).get(block) or {})
-            wrong = schema_errors(merged, part_schema)
-            errors += [f"experiments.{name}.{block}{': ' if ' key ' in line[:12] else '.'}{line}" for line in wrong]
+            errors += schema_errors(merged, schema["properties"][block], "experiments", name, block)
             resolved[block] = merged
         if not errors:
             errors += _experiment_contradictions(name, resolved, settings)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pathseg.errors import TableError
+from pathseg.errors import TableError, as_list
 from pathseg.settings import schema_errors
 
 Row = dict[str, Any]
@@ -210,14 +210,20 @@ def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) 
         Folder whose files the workflow itself makes.
     """
     return [
-        f"{row.get('sample') or row.get('slide')}: {column} {row[column]} does not exist"
+        f"{row.get('sample') or row.get('slide')}: {column} {row[column]} {_why_no_file(row[column], column)}"
         for row in rows
         for column in columns
         if row[column] and not row[column].startswith(made_under + "/") and not Path(row[column]).is_file()
     ]
 
 
+def _why_no_file(path: str, column: str) -> str:
+    if not Path(path).is_dir():
+        return "does not exist"
+    # Slides, whose column is `path`, need not be named one by one.
+    return f"is a folder; name a file{f', or a pattern such as {path}/*.svs' if column == 'path' else ''}"
+
+
 def _raise(errors: list[str]) -> None:
     if errors:
-        shown = errors[:20] + ([f"... and {len(errors) - 20} more"] if len(errors) > 20 else [])
-        raise TableError("\n  ".join(shown))
+        raise TableError(as_list(errors))

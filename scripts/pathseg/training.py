@@ -21,11 +21,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.checkpoint import save_checkpoint
-from pathseg.devices import autocast, compute_type, memory_errors_explained
+from pathseg.devices import autocast, compute_type
 from pathseg.errors import TrainingError
 from pathseg.labels import FULL_EDGE
 from pathseg.logs import progress
 from pathseg.losses import class_weights, edge_band, soft_dice_loss, weighted_cross_entropy
+from pathseg.memory import memory_errors_explained
 from pathseg.metrics import mean_dice, overall_accuracy, pixel_scores
 from pathseg.parallel import (
     own_part,
@@ -316,19 +317,27 @@ class Trainer:
     def _validated_weights(self) -> dict[str, Tensor]:
         return self.averaged if self.settings.ema_decay else self.network.state_dict()
 
-    @torch.no_grad()
-    def _validate(self) -> Tally:
-        """Score the averaged weights on the validation tiles, which are never changed."""
-        tally = Tally(len(self.classes), self.device)
+    @contextmanager
+    def _as_validated(self) -> Iterator[None]:
+        """Give the network the weights that are scored, and then its own back."""
         kept = {name: values.clone() for name, values in self.network.state_dict().items()}
         self.network.load_state_dict(self._validated_weights())
         self.network.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.network.load_state_dict(kept)
+
+    def _validate(self) -> Tally:
+        """Score the averaged weights on the validation tiles, which are never changed."""
+        tally = Tally(len(self.classes), self.device)
         plan = np.array_split(
             np.arange(len(self.validation)), math.ceil(len(self.validation) / self.settings.batch_size)
         )
-        for batch in self.validation.batches([indices[own_part(indices)] for indices in plan], self.device):
-            tally.add(*self._loss_as_stored(batch))
-        self.network.load_state_dict(kept)
+        with self._as_validated():
+            for batch in self.validation.batches([indices[own_part(indices)] for indices in plan], self.device):
+                tally.add(*self._loss_as_stored(batch))
         return tally.over_processes()
 
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -361,13 +370,11 @@ class Trainer:
         if epoch % max(1, self.settings.epochs // SHOWN_TIMES) == 0 or epoch + 1 == self.settings.epochs:
             board.add_image("val/image_truth_prediction", self._sheet(), epoch, dataformats="HWC")
 
-    @torch.no_grad()
     def _sheet(self) -> np.ndarray:
         """Draw some validation tiles: image, truth and prediction side by side, uint8 [H, W, 3]."""
         chosen = np.unique(np.linspace(0, len(self.validation) - 1, SHOWN_TILES).astype(int))
         batch = self.validation.read(chosen)
-        self.network.eval()
-        with autocast(self.device, self.dtype):
+        with self._as_validated(), autocast(self.device, self.dtype):
             images = batch.images.to(self.device).float() / 255
             logits = self.network(images.contiguous(memory_format=torch.channels_last))
         known = cut_to(batch.masks, logits).long()

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import small_unet
-from pathseg.inference import Coverage, Predictor, _Tile, predict_bands
+from pathseg.coverage import Coverage
+from pathseg.inference import Predictor, _Tile, predict_bands
 from pathseg.unet import smallest_input
 from pathseg.views import ArrayView, mirrored
 

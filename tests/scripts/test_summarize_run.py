@@ -34,9 +34,11 @@ def test_nested_settings_become_keys():
 
 
 def test_a_table_is_written_for_programs_and_for_people(tmp_path):
-    table = pd.DataFrame({"name": ["<b>", "b"], "value": [1 / 3, None], "count": pd.array([1, None], "Int64")})
+    long = "b" * 200
+    table = pd.DataFrame({"name": ["<b>", long], "value": [1 / 3, None], "count": pd.array([1, None], "Int64")})
     save_table(table, tmp_path / "t.tsv", tmp_path / "t.html")
-    assert (tmp_path / "t.tsv").read_text() == "name\tvalue\tcount\n<b>\t0.3333\t1\nb\tNA\tNA\n"
+    assert (tmp_path / "t.tsv").read_text() == f"name\tvalue\tcount\n<b>\t0.3333\t1\n{long}\tNA\tNA\n"
     page = (tmp_path / "t.html").read_text()
     assert "<td>&lt;b&gt;</td>" in page
+    assert f"<td>{long}</td>" in page
     assert page.count("<td>–</td>") == 2

@@ -8,9 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import PAGES, ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What is run as it stands elsewhere, or cannot be run in a test.
 ELSEWHERE = {
     "snakemake --workflow-profile profiles/slurm": "test_slurm.py",

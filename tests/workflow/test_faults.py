@@ -22,7 +22,7 @@ import tables
 import tifffile
 import torch
 
-from conftest import ROOT, mount_small_disk
+from conftest import ROOT, mounted_disk
 from workflow_conftest import write_slide
 
 DATABASE = "results/databases/train.h5"
@@ -126,15 +126,11 @@ def test_the_report_is_killed(project):
 
 
 class SmallDisk:
-    """A disk of its own for a project's results."""
+    """What can happen to a disk."""
 
-    def __init__(self, project):
-        self.folder = project.folder / "results"
-        self._filler = self.folder / "filler"
-        before = self.folder.rename(project.folder / "before")
-        self.folder.mkdir()
-        mount_small_disk(self.folder, "64m")
-        shutil.copytree(before, self.folder, dirs_exist_ok=True)
+    def __init__(self, folder):
+        self.folder = folder
+        self._filler = folder / "filler"
 
     def fill(self, leave):
         """Leave so many bytes free."""
@@ -149,17 +145,15 @@ class SmallDisk:
         """Mount it again, "ro" or "rw"."""
         subprocess.run(["mount", "-o", f"remount,{option}", self.folder], check=True)
 
-    def unmount(self):
-        """Take it away."""
-        subprocess.run(["umount", self.folder], check=True)
-
 
 @pytest.fixture
 def disk(project):
     """A small disk, on which the results of the project are."""
-    disk = SmallDisk(project)
-    yield disk
-    disk.unmount()
+    results = project.folder / "results"
+    before = results.rename(project.folder / "before")
+    with mounted_disk(results, "64m"):
+        shutil.copytree(before, results, dirs_exist_ok=True)
+        yield SmallDisk(results)
 
 
 @pytest.mark.parametrize(

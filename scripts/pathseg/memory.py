@@ -1,0 +1,60 @@
+"""Memory: what to say when it is used up, and when the C library keeps what is freed."""
+
+import contextlib
+import ctypes
+import mmap
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from pathseg.errors import ResourceError
+
+# glibc's mallopt parameters (malloc.h). Large activations are otherwise given back to the system after each layer and
+# faulted in again at the next.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_KEEP_BYTES = 2**30
+
+
+@contextlib.contextmanager
+def memory_errors_explained(device: torch.device, advice: str) -> Iterator[None]:
+    """Turn a want of memory into an error that says what to do.
+
+    Raises
+    ------
+    ResourceError
+        If the block runs out of the memory of a device, or of the system's.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU PyTorch raises a plain RuntimeError.
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ResourceError(f"the memory of {device} is used up; {advice}") from error
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory for the next layer, where that can be asked for."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library, such as musl
+        return
+    for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        mallopt(parameter, _KEEP_BYTES)
+    mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def give_back_memory(above: int) -> None:
+    """Give freed memory back to the system, if the process holds more than `above` bytes.
+
+    What `keep_freed_memory` keeps falls into pieces over time; giving it back now and then costs little.
+    """
+    statistics = Path("/proc/self/statm")
+    if not statistics.is_file() or int(statistics.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE < above:
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
