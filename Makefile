@@ -24,7 +24,7 @@ report:  ## Write results/report.html of what is there
 	@echo "Open results/report.html; slide predictions are in results/slides (to look at them in a browser: snakemake view)."
 
 test: $(VENV)/installed-dev  ## Run all tests
-	pytest
+	pytest --numprocesses $(CORES) --dist loadfile
 
 check: $(VENV)/installed-dev  ## Check style, types and rules
 	ruff check .

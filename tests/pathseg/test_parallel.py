@@ -56,7 +56,7 @@ def test_sigterm_reaches_all_processes(folder):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=ask_after_an_epoch).start()
+    threading.Thread(target=ask_after_an_epoch, daemon=True).start()
     with pytest.raises(TrainingError, match="SIGTERM; the state is saved"):
         run_on_devices(train_and_save, TWO, folder, "never.json", 200)
     again = trainer_of(folder)

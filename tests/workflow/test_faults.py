@@ -101,7 +101,7 @@ def test_a_job_is_killed(project, finished, stage):
             time.sleep(0.001)
         job_of(project, stage).kill()
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     printed = project.snakemake(target, check=False)
     killer.join()

@@ -73,7 +73,7 @@ def test_a_cancelled_training_goes_on(slurm, finished, tmp_path):
             time.sleep(0.05)
         subprocess.run(["scancel", "--user", "root"], env=slurm.environment, check=True)
 
-    canceller = threading.Thread(target=cancel_after_an_epoch)
+    canceller = threading.Thread(target=cancel_after_an_epoch, daemon=True)
     canceller.start()
     run = (MODEL, *OPTIONS, "--set-threads", "train_unet=2")
     printed = cancelled.snakemake(*run, "--retries", "0", check=False)
