@@ -202,17 +202,24 @@ def change_stains(images: Tensor, stains: Tensor) -> Tensor:
     mixture of logarithms is one 3x3 matrix and a shift.
     """
     unmix, mix = (torch.from_numpy(matrix).float().to(images.device) for matrix in (HED_FROM_OD, OD_FROM_HED))
-    matrix = unmix @ (stains[:, 0, :, None] * mix)
-    offset = stains[:, 1] @ mix
-    density = -torch.log(images.clamp(min=1 / 255))
-    density = torch.einsum("nchw,ncd->ndhw", density, matrix) + offset[:, :, None, None]
-    return torch.exp(-density)
+    matrices = unmix @ (stains[:, 0, :, None] * mix)
+    # A density is the negative logarithm of what is let through.
+    passed = images.clamp(min=1 / 255).log_()
+    return mix_channels(passed, matrices.mT, -(stains[:, 1] @ mix)).exp_()
 
 
 def change_colors(images: Tensor, factors: Tensor) -> Tensor:
-    """Change brightness, contrast and saturation of RGB images in 0..1, [N, 3, H, W], by factors [N, 3]."""
-    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = (images - mean) * contrast + mean * brightness
-    grey = images.mean(dim=1, keepdim=True)
-    return grey + (images - grey) * saturation
+    """Change brightness, contrast and saturation of RGB images in 0..1, [N, 3, H, W], by factors [N, 3].
+
+    Contrast is around the mean of the image, saturation around the mean of each pixel's channels.
+    """
+    brightness, contrast, saturation = factors.unbind(1)
+    grey = torch.full((3, 3), 1 / 3, device=images.device)
+    saturated = grey + saturation[:, None, None] * (torch.eye(3, device=images.device) - grey)
+    shifts = images.mean(dim=(1, 2, 3)) * (brightness - contrast)
+    return mix_channels(images, contrast[:, None, None] * saturated, shifts[:, None].expand(-1, 3))
+
+
+def mix_channels(images: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
+    """Multiply the channels of each image [N, 3, H, W] by its matrix [N, 3, 3], and add shifts [N, 3]."""
+    return torch.baddbmm(shifts[..., None], matrices, images.flatten(2)).view_as(images)

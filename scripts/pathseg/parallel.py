@@ -61,36 +61,9 @@ def total_over_processes(values: Tensor) -> Tensor:
     return _Total.apply(values) if process_count() > 1 else values
 
 
-class _SyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes, for the CPU, where PyTorch has none."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        values = x.float()
-        count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), count])
-        sums = total_over_processes(sums)
-        mean, square = sums[:-1].div(sums[-1]).chunk(2)
-        variance = (square - mean.square()).clamp(min=0)
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), self.momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (values * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(x.dtype)
-
-
-def with_synchronised_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """Let a network's batch norms see the batches of all processes. Names of weights stay as they are."""
-    if process_count() == 1:
-        return network
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = _SyncBatchNorm
-    return network
+def with_synchronised_norms(network: nn.Module) -> nn.Module:
+    """Let the batch norms of a network on GPUs see the batches of all processes. Names of weights stay as they are."""
+    return network if process_count() == 1 else nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def run_on_devices(function: Callable[..., None], devices: list[torch.device], *arguments: Any) -> None:

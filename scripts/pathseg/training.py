@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.checkpoint import save_checkpoint
+from pathseg.cpu_layers import with_cpu_layers
 from pathseg.devices import autocast, compute_type
 from pathseg.errors import TrainingError
 from pathseg.labels import FULL_EDGE
@@ -132,7 +133,7 @@ class Trainer:
         state_folder: Path,
         definition: dict[str, str],
     ) -> None:
-        self.network = with_synchronised_norms(network, device).to(device)
+        self.network = (with_cpu_layers if device.type == "cpu" else with_synchronised_norms)(network).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._trained: torch.nn.Module = self.network
         if process_count() > 1:
