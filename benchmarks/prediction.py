@@ -17,13 +17,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from skimage.util import view_as_windows
 
 from pathseg.augment import Augmentation, augment, draw_changes
 from pathseg.devices import autocast, choose_devices, compute_type
 from pathseg.inference import Predictor, predict_bands
-from pathseg.losses import weighted_cross_entropy
+from pathseg.labels import IGNORE
 from pathseg.memory import give_back_memory
 from pathseg.resample import ResampledSlide
 from pathseg.slide_outputs import SlideOutputs
@@ -59,7 +60,7 @@ def train(network: UNet, image: np.ndarray, mask: np.ndarray, steps: int) -> UNe
         with autocast(torch.device("cpu"), compute_type("auto", torch.device("cpu"))):
             logits = network(inputs.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
-        weighted_cross_entropy(logits.float(), truth, torch.ones(2)).backward()
+        F.cross_entropy(logits.float(), truth, ignore_index=IGNORE).backward()
         optimizer.step()
     return network.eval()
 

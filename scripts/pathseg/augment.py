@@ -179,19 +179,20 @@ def cubic_weights(n_nodes: int, side: int) -> Tensor:
 
 def warp_images(images: Tensor, positions: Tensor) -> Tensor:
     """Take float32 [N, C, H, W] at positions [N, h, w, 2] (bilinear, mirrored outside): float32 [N, C, h, w]."""
-    size = torch.tensor([images.shape[-1], images.shape[-2]], device=images.device)
-    normalised = (2 * positions + 1) / size - 1
-    return F.grid_sample(images, normalised, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return F.grid_sample(images, _normalised(positions, images), "bilinear", "reflection", align_corners=False)
 
 
 def warp_masks(masks: Tensor, positions: Tensor) -> Tensor:
     """Take uint8 [N, H, W] at positions [N, h, w, 2] (nearest, `IGNORE` outside): uint8 [N, h, w]."""
-    height, width = masks.shape[1:]
-    x, y = torch.floor(positions + 0.5).long().unbind(-1)
-    outside = (x < 0) | (y < 0) | (x >= width) | (y >= height)
-    flat = y.clamp_(0, height - 1) * width + x.clamp_(0, width - 1)
-    taken = masks.flatten(1).gather(1, flat.flatten(1)).view_as(flat)
-    return taken.masked_fill(outside, IGNORE)
+    # Outside, zeros are taken, which stand for `IGNORE` here.
+    maps = masks[:, None].float() - IGNORE
+    taken = F.grid_sample(maps, _normalised(positions, maps), "nearest", "zeros", align_corners=False)
+    return (taken[:, 0] + IGNORE).to(torch.uint8)
+
+
+def _normalised(positions: Tensor, maps: Tensor) -> Tensor:
+    """Return positions (x, y) in pixels of [N, C, H, W] as `grid_sample` takes them, from -1 to 1 across a map."""
+    return (2 * positions + 1) / torch.tensor(maps.shape[:1:-1], device=positions.device) - 1
 
 
 def change_stains(images: Tensor, stains: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses over class scores and masks; pixels marked `IGNORE` never count."""
+"""Losses over logarithms of class probabilities and masks; pixels marked `IGNORE` never count."""
 
 import torch
 import torch.nn.functional as F
@@ -65,12 +65,14 @@ def class_weights(setting: str | list[float], pixels: Tensor) -> Tensor:
     return (weights / weights.mean().clamp(min=1e-6)).float()
 
 
-def weighted_cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor, factors: Tensor | None = None) -> Tensor:
+def weighted_cross_entropy(
+    log_probabilities: Tensor, masks: Tensor, weights: Tensor, factors: Tensor | None = None
+) -> Tensor:
     """Cross-entropy times the weights of classes and pixels, averaged over the known pixels of all processes.
 
     Parameters
     ----------
-    logits
+    log_probabilities
         float32 [N, C, H, W].
     masks
         int64 [N, H, W].
@@ -79,7 +81,7 @@ def weighted_cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor, facto
     factors
         Of the pixels, float32 [N, H, W].
     """
-    loss = F.cross_entropy(logits, masks, weight=weights, ignore_index=IGNORE, reduction="none")
+    loss = F.nll_loss(log_probabilities, masks, weight=weights, ignore_index=IGNORE, reduction="none")
     if factors is not None:
         loss = loss * factors
     known = (masks != IGNORE).sum().float()
@@ -87,15 +89,15 @@ def weighted_cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor, facto
     return total / count.clamp(min=1)
 
 
-def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def soft_dice_loss(log_probabilities: Tensor, masks: Tensor) -> Tensor:
     """One minus the Dice overlap of probabilities and masks, averaged over the classes that the batch holds.
 
     Sums run over the whole batch of all processes, as in Milletari, Navab and Ahmadi (2016), doi
     10.1109/3DV.2016.79.
     """
     known = (masks != IGNORE)[:, None]
-    probability = torch.softmax(logits, dim=1) * known
-    truth = masks[:, None] == torch.arange(logits.shape[1], device=masks.device)[:, None, None]
+    probability = log_probabilities.exp() * known
+    truth = masks[:, None] == torch.arange(log_probabilities.shape[1], device=masks.device)[:, None, None]
     both = (probability * truth).sum(dim=(0, 2, 3))
     true = truth.sum(dim=(0, 2, 3)).float()
     both, predicted, true = total_over_processes(torch.stack([both, probability.sum(dim=(0, 2, 3)), true]))

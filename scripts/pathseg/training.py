@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tensorboardX import SummaryWriter
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -292,9 +293,11 @@ class Trainer:
         logits = logits.float()
         factors = edge_factors(masks, edges, settings)
         masks = cut_to(masks, logits)
-        loss = weighted_cross_entropy(logits, masks, self.weights, None if factors is None else cut_to(factors, logits))
+        factors = None if factors is None else cut_to(factors, logits)
+        log_probabilities = F.log_softmax(logits, dim=1)
+        loss = weighted_cross_entropy(log_probabilities, masks, self.weights, factors)
         if settings.dice_weight:
-            loss = loss + settings.dice_weight * soft_dice_loss(logits, masks)
+            loss = loss + settings.dice_weight * soft_dice_loss(log_probabilities, masks)
         return logits, masks, loss
 
     def _check_loss(self, pending: tuple[Tensor, np.ndarray] | None) -> None:

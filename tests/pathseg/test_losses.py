@@ -44,7 +44,9 @@ def test_cross_entropy_by_hand(rng):
         loss = -torch.log_softmax(logits[n, :, y, x], 0)[masks[n, y, x]] * weights[masks[n, y, x]]
         total += float(loss) * float(factors[n, y, x])
         count += 1
-    assert float(weighted_cross_entropy(logits, masks, weights, factors)) == pytest.approx(total / count, rel=1e-5)
+    assert float(weighted_cross_entropy(F.log_softmax(logits, 1), masks, weights, factors)) == pytest.approx(
+        total / count, rel=1e-5
+    )
 
 
 def test_ignored_pixels_change_nothing():
@@ -52,22 +54,24 @@ def test_ignored_pixels_change_nothing():
     masks[:, 4:] = IGNORE
     changed = logits.clone()
     changed[:, :, 4:] += torch.randn(1, 2, 4, 8)
+    one, other = F.log_softmax(logits, 1), F.log_softmax(changed, 1)
     for loss in (lambda x: weighted_cross_entropy(x, masks, torch.ones(2)), lambda x: soft_dice_loss(x, masks)):
-        assert float(loss(logits)) == pytest.approx(float(loss(changed)))
+        assert float(loss(one)) == pytest.approx(float(loss(other)))
 
 
 def test_a_batch_without_known_pixels_gives_zero():
     masks = torch.full((1, 8, 8), IGNORE)
-    assert float(weighted_cross_entropy(torch.randn(1, 2, 8, 8), masks, torch.ones(2))) == 0
-    assert float(soft_dice_loss(torch.randn(1, 2, 8, 8), masks)) == 0
+    log_probabilities = F.log_softmax(torch.randn(1, 2, 8, 8), 1)
+    assert float(weighted_cross_entropy(log_probabilities, masks, torch.ones(2))) == 0
+    assert float(soft_dice_loss(log_probabilities, masks)) == 0
 
 
 def test_dice_of_right_and_wrong():
     masks = torch.zeros(1, 16, 16, dtype=torch.int64)
     masks[:, :, 8:] = 1
     right = 20 * F.one_hot(masks, 2).movedim(-1, 1).float()
-    assert float(soft_dice_loss(right, masks)) < 0.01
-    assert float(soft_dice_loss(-right, masks)) > 0.98
+    assert float(soft_dice_loss(F.log_softmax(right, 1), masks)) < 0.01
+    assert float(soft_dice_loss(F.log_softmax(-right, 1), masks)) > 0.98
 
 
 def test_class_weights():
