@@ -129,14 +129,14 @@ def augment(
     """
     positions = source_positions(images.shape[-1], settings.crop or images.shape[-1], changes, bool(settings.elastic))
     layers = images if edges is None else torch.cat([images, edges[:, None]], dim=1)
-    layers = warp_images(layers.float() / 255, positions)
+    layers = warp_images(layers / 255, positions)
     images, edges = layers[:, :3], None if edges is None else layers[:, 3]
     masks = warp_masks(masks, positions).long()
     if settings.stain:
         images = change_stains(images, changes.stains)
     if settings.color:
         images = change_colors(images, changes.colors)
-    return images.clamp(0, 1), masks, edges
+    return images.clamp_(0, 1), masks, edges
 
 
 def source_positions(size: int, side: int, changes: Changes, elastic: bool) -> Tensor:

@@ -20,6 +20,7 @@ from pathseg.coverage import Coverage
 from pathseg.folding import folded, lowered
 from pathseg.geometry import aligned_range
 from pathseg.memory import give_back_memory, memory_errors_explained
+from pathseg.probabilities import highest, softmax
 from pathseg.unet import UNet, receptive_radius, smallest_input
 from pathseg.views import View
 
@@ -294,24 +295,6 @@ def turned_back(image: Tensor, turns: int, mirrored: bool) -> Tensor:
     """Undo `turned`."""
     image = image.flip(-1) if mirrored else image
     return torch.rot90(image, -turns, (-2, -1)) if turns else image
-
-
-def softmax(logits: Tensor) -> Tensor:
-    """Return probabilities, float32 [C, H, W] and contiguous, of logits [C, H, W]."""
-    if len(logits) == 2:
-        # The same in half the time.
-        second = torch.sigmoid(logits[1].float() - logits[0].float())
-        return torch.stack([1 - second, second])
-    return torch.softmax(logits.float().contiguous(), dim=0)
-
-
-def highest(probabilities: Tensor) -> Tensor:
-    """Return the index of the highest of [C, H, W], the first of equals: uint8 [H, W]. Faster than `argmax`."""
-    best, classes = probabilities[0], torch.zeros_like(probabilities[0], dtype=torch.uint8)
-    for index in range(1, len(probabilities)):
-        classes.masked_fill_(probabilities[index] > best, index)
-        best = torch.maximum(best, probabilities[index])
-    return classes
 
 
 def _tissue_part(covers: Coverage, y: int, x: int, step_y: int, step_x: int, stride: int) -> _Tile | None:

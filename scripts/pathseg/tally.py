@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pathseg.labels import IGNORE
 from pathseg.parallel import total_over_processes
+from pathseg.probabilities import highest
 
 
 class Tally:
@@ -21,7 +22,7 @@ class Tally:
 
     def add(self, logits: Tensor, masks: Tensor, loss: Tensor) -> None:
         """Count a batch: logits [N, C, H, W], masks [N, H, W], and the mean loss."""
-        pairs = masks * self.n_classes + logits.argmax(dim=1)
+        pairs = masks * self.n_classes + highest(logits.movedim(1, 0))
         pairs = torch.where(masks == IGNORE, self.n_classes**2, pairs)
         self.confusion += torch.bincount(pairs.flatten(), minlength=self.n_classes**2 + 1)[:-1]
         self.loss += loss.detach().double() * len(masks)

@@ -290,7 +290,8 @@ class Trainer:
         settings = self.settings
         with autocast(self.device, self.dtype):
             logits = network(images.contiguous(memory_format=torch.channels_last))
-        logits = logits.float()
+        # A plane for each class: what follows is fastest so.
+        logits = logits.float().contiguous()
         factors = edge_factors(masks, edges, settings)
         masks = cut_to(masks, logits)
         factors = None if factors is None else cut_to(factors, logits)
