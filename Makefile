@@ -19,7 +19,9 @@ run: $(VENV)/installed  ## Run the workflow on the demo cohort and write results
 	@$(MAKE) --no-print-directory report
 
 report:  ## Write results/report.html of what is there
-	snakemake --cores $(CORES) --report results/.part.report.html
+	@# Without the list of all that it adds; if it fails, once more to say why.
+	snakemake --cores $(CORES) --report results/.part.report.html --quiet all \
+		|| snakemake --cores $(CORES) --report results/.part.report.html
 	mv results/.part.report.html results/report.html
 	@echo "Open results/report.html; slide predictions are in results/slides (to look at them in a browser: snakemake view)."
 

@@ -40,6 +40,7 @@ onstart:
         raise WorkflowError(
             "results: may not be written; is the file system read-only, or the folder another user's?"
         )
+    print(f"{PROJECT.summary()}. A line for each stage follows; logs are in results/logs.")
 
 
 onsuccess:

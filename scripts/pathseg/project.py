@@ -41,6 +41,20 @@ class Project:
     experiments: list[str]
     unfetched: bool
 
+    def summary(self) -> str:
+        """Say in words what there is to work on."""
+        patients = len({row["patient"] for row in self.samples})
+        trained = 0 if self.models else len(self.experiments) * len(self.folds)
+        counts = [
+            (len(self.samples), "image", f" of {counted(patients, 'patient')}"),
+            (trained, "model", " to train"),
+            (len(self.models), "given model", ""),
+            (len(self.slides), "slide", ""),
+        ]
+        if self.unfetched:
+            return "The archive of images, to be fetched"
+        return ", ".join(counted(count, name) + more for count, name, more in counts if count)
+
 
 def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Project:
     """Read and check a project.
@@ -88,6 +102,11 @@ def folds_and_parts(settings: Settings, samples: list[Row]) -> tuple[list[str], 
     folds = [f"fold{k}" for k in range(1, (split["folds"] or 0) + 1)]
     held_out = ["test"] if split["test"] or any(row["part"] == "test" for row in samples) else []
     return folds or ["holdout"], [*(folds or ["train", "val"]), *held_out]
+
+
+def counted(number: int, name: str) -> str:
+    """Say how many there are of something."""
+    return f"{number} {name}" + ("s" if number != 1 else "")
 
 
 def given_name(model: str) -> str:

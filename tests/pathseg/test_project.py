@@ -36,6 +36,12 @@ def test_a_given_model_needs_no_training_data(tmp_path):
     given = project(samples="nowhere.tsv", model=str(tmp_path / "best one.pt"), slides=str(tmp_path / "s.svs"))
     assert given.experiments == ["model-best_one"]
     assert not given.samples
+    assert given.summary() == "1 given model, 1 slide"
+
+
+def test_a_summary_counts_what_there_is(tmp_path):
+    found = project(samples=table(tmp_path), split={"folds": 3}, experiments={"a": {}, "b": {}})
+    assert found.summary() == "1 image of 1 patient, 6 models to train"
 
 
 @pytest.mark.parametrize(

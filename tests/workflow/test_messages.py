@@ -29,6 +29,11 @@ def test_a_mask_with_an_unknown_value(project):
     assert "Traceback" in (project.folder / "results/logs/split_patients.log").read_text()
 
 
+def test_the_first_and_the_last_line_say_what_and_where(finished):
+    assert "5 images of 5 patients, 1 model to train, 2 slides. A line for each stage follows" in finished.printed
+    assert "Done. All that was made is under results" in finished.printed
+
+
 def test_lint_is_clean(finished):
     assert "in a good condition" in finished.snakemake("--lint")
 
