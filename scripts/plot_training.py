@@ -34,7 +34,10 @@ def draw_curves(history: pd.DataFrame) -> Figure:
         va="top",
     )
     rate.plot(history["epoch"], history["learning_rate"], color="#666666")
-    loss.set(title="Loss", ylim=(0, None))
+    # The first epochs, before the averages of the weights have settled, may be so high that they flatten all others.
+    settled = history["val_loss"].iloc[len(history) // 4 :]
+    top, highest = 1.1 * max(history["train_loss"].max(), settled.max()), history["val_loss"].max()
+    loss.set(title="Loss" if highest <= top else f"Loss (validation up to {highest:.1f} at first)", ylim=(0, top))
     loss.legend()
     dice.set(title="Mean Dice of the tiles", ylim=(min(0.5, history["val_dice"].min()), 1))
     rate.set(title="Learning rate", ylim=(0, None))

@@ -100,3 +100,11 @@ def test_the_best_epoch_is_marked():
         history[column] = [3.0, 2.0, 1.0]
     texts = [text.get_text() for axes in draw_curves(history).axes for text in axes.texts]
     assert texts == ["best: 0.900\nepoch 2"]
+
+
+def test_a_first_epoch_does_not_flatten_the_others():
+    history = pd.DataFrame({"epoch": range(1, 9), "train_loss": 1.0, "val_loss": [50.0, *[0.5] * 7]})
+    history[["val_dice", "train_dice", "learning_rate"]] = 0.5
+    loss = draw_curves(history).axes[0]
+    assert loss.get_ylim()[1] < 2
+    assert loss.get_title(loc="left") == "Loss (validation up to 50.0 at first)"
