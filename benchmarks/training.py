@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from build_database import Cutting, Labelling, cut_all
 from scipy import ndimage
 from skimage.util import view_as_windows
+from torch import nn
 
 from pathseg.augment import Augmentation
 from pathseg.database import DatabaseWriter, TileDatabase
@@ -164,6 +165,38 @@ def bare_steps(trainer: Trainer, n_tiles: int) -> float:
     return time.perf_counter() - started
 
 
+def convolutions_alone(trainer: Trainer, rounds: int = 3) -> float:
+    """Return the seconds that the convolutions of a step take, forward and backward: what no change around them saves.
+
+    Each is repeated on its own, so that its input is at hand.
+    """
+    calls: list[tuple[nn.Module, torch.Size]] = []
+    layers = [layer for layer in trainer.network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    hooks = [layer.register_forward_hook(lambda *call: calls.append((call[0], call[1][0].shape))) for layer in layers]
+    side = trainer.training.databases[0].attributes["tile_size"]
+    with torch.no_grad():
+        trainer.network(torch.zeros(SETTINGS.batch_size, 3, side, side, device=trainer.device))
+    for hook in hooks:
+        hook.remove()
+    total = 0.0
+    for layer, shape in calls:
+        x = torch.rand(shape, dtype=trainer.dtype, device=trainer.device).to(memory_format=torch.channels_last)
+        x.requires_grad_(layer is not layers[0])
+        total += min(one_call(layer, x, trainer) for _ in range(rounds + 1))
+    return total
+
+
+def one_call(layer: nn.Module, x: torch.Tensor, trainer: Trainer) -> float:
+    """Return the seconds of one layer, forward and backward."""
+    started = time.perf_counter()
+    with autocast(trainer.device, trainer.dtype):
+        output = layer(x)
+    output.backward(output.detach())
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
 def pathseg_epoch(trainer: Trainer, n_tiles: int) -> tuple[float, float]:
     """Train an epoch and validate, as the workflow does; return the seconds that so many tiles take, of each."""
     times = []
@@ -231,12 +264,14 @@ def compare_epochs(folder: Path, wf: int, n_tiles: int, rounds: int, device: tor
         times["epoch"].append(epoch)
         times["validation"].append(validation)
     rate = {name: n_tiles / min(values) for name, values in times.items()}
+    rate["convolutions"] = SETTINGS.batch_size / convolutions_alone(trainer)
     print(f"\ntraining, depth 5, wf {wf}, {torch.get_num_threads()} threads, {trainer.dtype} ({n_tiles} tiles)")
     print(f"  tutorial            {rate['tutorial']:7.1f} tiles/s")
     print(
         f"  pathseg, epoch      {rate['epoch']:7.1f} tiles/s: {rate['epoch'] / rate['tutorial']:.1f} x the tutorial's"
     )
     print(f"  bare steps          {rate['bare']:7.1f} tiles/s: an epoch runs at {rate['epoch'] / rate['bare']:.0%}")
+    print(f"  convolutions alone  {rate['convolutions']:7.1f} tiles/s")
     print(f"  pathseg, validation {rate['validation']:7.1f} tiles/s")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pathseg.errors import ConfigError, TableError, as_list
 from pathseg.settings import Settings, load_schema, load_settings
-from pathseg.tables import Row, missing_files, read_samples, read_slides
+from pathseg.tables import Row, missing_files, read_samples, read_slides, why_no_file
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Proj
         raise ConfigError("nothing to do: give `samples` to train with, or a trained `model` to predict with")
     if models and not slides:
         raise ConfigError("nothing to do: give the `slides` that the model is to predict")
-    missing = [f"model {model} does not exist" for model in models if not Path(model).is_file()]
+    missing = [f"model {model} {why_no_file(model)}" for model in models if not Path(model).is_file()]
     missing += missing_files(samples, ["image", "mask", "instances"], made_under)
     missing += missing_files(slides, ["path", "tissue"], made_under)
     if missing:

@@ -210,14 +210,15 @@ def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) 
         Folder whose files the workflow itself makes.
     """
     return [
-        f"{row.get('sample') or row.get('slide')}: {column} {row[column]} {_why_no_file(row[column], column)}"
+        f"{row.get('sample') or row.get('slide')}: {column} {row[column]} {why_no_file(row[column], column)}"
         for row in rows
         for column in columns
         if row[column] and not row[column].startswith(made_under + "/") and not Path(row[column]).is_file()
     ]
 
 
-def _why_no_file(path: str, column: str) -> str:
+def why_no_file(path: str, column: str = "") -> str:
+    """Say what is wrong with a path that is no file, from a column of a table."""
     if not Path(path).is_dir():
         return "does not exist"
     # Slides, whose column is `path`, need not be named one by one.
