@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pathseg.annotations import is_annotation_file, read_annotations
 from pathseg.figures import save_figure
@@ -65,6 +66,7 @@ def draw_split(split: pd.DataFrame, parts: list[str], classes: list[dict[str, An
     for row, part in enumerate(parts):
         left.text(images[part], row, f" {images[part]} images of {patients[part]} patients", va="center")
     left.set(xlabel="images", title="No patient is in two parts", xlim=(0, images.max() * 1.75))
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.grid(visible=False)
     left.invert_yaxis()
     columns = [f"pixels_{class_['name']}" for class_ in classes]

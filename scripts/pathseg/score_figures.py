@@ -94,7 +94,7 @@ def draw_patients(per_patient: pd.DataFrame, table: pd.DataFrame, classes: list[
     """Draw the Dice of each patient, with the mean over patients and its 95 % interval."""
     parts = list(dict.fromkeys(per_patient["part"]))
     means = table[(table["score"] == "dice") & (table["over"] == "mean over patients")].set_index(["part", "class"])
-    figure = Figure(figsize=(max(5.0, 1.2 + 1.5 * len(parts) * len(classes)), 4.6))
+    figure = Figure(figsize=(max(6.5, 1.2 + 1.5 * len(parts) * len(classes)), 4.6))
     axes = figure.subplots()
     rng = np.random.default_rng(0)
     labels = []
