@@ -22,8 +22,10 @@ class Tally:
 
     def add(self, logits: Tensor, masks: Tensor, loss: Tensor) -> None:
         """Count a batch: logits [N, C, H, W], masks [N, H, W], and the mean loss."""
-        pairs = masks * self.n_classes + highest(logits.movedim(1, 0))
-        pairs = torch.where(masks == IGNORE, self.n_classes**2, pairs)
+        # Small numbers, as long as they hold all pairs of classes: bytes are counted fastest.
+        kind = torch.uint8 if self.n_classes < 16 else torch.int64
+        pairs = masks.to(kind) * self.n_classes + highest(logits.movedim(1, 0))
+        pairs = pairs.masked_fill(masks == IGNORE, self.n_classes**2)
         self.confusion += torch.bincount(pairs.flatten(), minlength=self.n_classes**2 + 1)[:-1]
         self.loss += loss.detach().double() * len(masks)
         self.tiles += len(masks)

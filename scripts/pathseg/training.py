@@ -289,7 +289,7 @@ class Trainer:
         """Return logits, the masks cut to their size, and the loss."""
         settings = self.settings
         with autocast(self.device, self.dtype):
-            logits = network(images.contiguous(memory_format=torch.channels_last))
+            logits = network(images.to(self.dtype, memory_format=torch.channels_last))
         # A plane for each class: what follows is fastest so.
         logits = logits.float().contiguous()
         factors = edge_factors(masks, edges, settings)

@@ -137,6 +137,14 @@ def test_tally_leaves_ignored_pixels_out():
     assert tally.mean_loss() == 0.5
 
 
+@pytest.mark.parametrize("n_classes", [15, 16, 20])
+def test_tally_of_many_classes(n_classes):
+    tally = Tally(n_classes, torch.device("cpu"))
+    masks = torch.arange(n_classes).reshape(1, 1, n_classes)
+    tally.add(torch.eye(n_classes).reshape(1, n_classes, 1, n_classes), masks, torch.tensor(0.0))
+    np.testing.assert_array_equal(tally.matrix(), np.eye(n_classes))
+
+
 def test_cutting_to_unpadded_output():
     maps = torch.arange(36).reshape(1, 6, 6)
     assert torch.equal(cut_to(maps, torch.zeros(1, 2, 2, 2)), maps[:, 2:4, 2:4])
