@@ -43,6 +43,8 @@ class Project:
 
     def summary(self) -> str:
         """Say in words what there is to work on."""
+        if self.unfetched:
+            return "The archive of images, to be fetched"
         patients = len({row["patient"] for row in self.samples})
         trained = 0 if self.models else len(self.experiments) * len(self.folds)
         counts = [
@@ -51,8 +53,6 @@ class Project:
             (len(self.models), "given model", ""),
             (len(self.slides), "slide", ""),
         ]
-        if self.unfetched:
-            return "The archive of images, to be fetched"
         return ", ".join(counted(count, name) + more for count, name, more in counts if count)
 
 
