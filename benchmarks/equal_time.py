@@ -25,9 +25,9 @@ import yaml
 from scale import copy_workflow
 from training import tutorial_build, tutorial_steps
 
-from pathseg.devices import choose_devices
-from pathseg.metrics import confusion_matrix, pixel_scores
-from pathseg.unet import UNet
+from pathseg.network.devices import choose_devices
+from pathseg.network.unet import UNet
+from pathseg.scores.pixels import confusion_matrix, pixel_scores
 
 CONFIG = {
     "samples": "samples.tsv",

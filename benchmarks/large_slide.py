@@ -23,14 +23,14 @@ import tifffile
 import torch
 from prediction import train
 
-from pathseg.devices import choose_devices, compute_type
-from pathseg.inference import Predictor, predict_bands
-from pathseg.resample import ResampledSlide
-from pathseg.slide_outputs import SlideOutputs
-from pathseg.slides import open_slide
-from pathseg.synthesis import draw_field, draw_patient
-from pathseg.tissue import find_tissue
-from pathseg.unet import UNet
+from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import open_slide
+from pathseg.labels.tissue import find_tissue
+from pathseg.network.devices import choose_devices, compute_type
+from pathseg.network.unet import UNet
+from pathseg.prediction.inference import Predictor, predict_bands
+from pathseg.prediction.outputs import SlideOutputs
+from pathseg_demo.synthesis import draw_field, draw_patient
 
 TILE = 512
 PIECE = 2048

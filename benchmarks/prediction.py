@@ -21,18 +21,18 @@ import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from skimage.util import view_as_windows
 
-from pathseg.augment import Augmentation, augment, draw_changes
-from pathseg.devices import autocast, choose_devices, compute_type
-from pathseg.inference import Predictor, predict_bands
-from pathseg.labels import IGNORE
+from pathseg.images.pyramids import PyramidWriter
+from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import open_slide
+from pathseg.images.views import ArrayView
+from pathseg.labels.values import IGNORE
 from pathseg.memory import give_back_memory
-from pathseg.resample import ResampledSlide
-from pathseg.slide_outputs import SlideOutputs
-from pathseg.slides import open_slide
-from pathseg.synthesis import draw_field, draw_patient
-from pathseg.unet import UNet
-from pathseg.views import ArrayView
-from pathseg.writers import PyramidWriter
+from pathseg.network.devices import autocast, choose_devices, compute_type
+from pathseg.network.unet import UNet
+from pathseg.prediction.inference import Predictor, predict_bands
+from pathseg.prediction.outputs import SlideOutputs
+from pathseg.tiles.augmentation import Augmentation, augment, draw_changes
+from pathseg_demo.synthesis import draw_field, draw_patient
 
 SIDE = 4096
 COLORS = ["#999999", "#0072b2"]

@@ -22,13 +22,13 @@ from scipy import ndimage
 from skimage.util import view_as_windows
 from torch import nn
 
-from pathseg.augment import Augmentation
-from pathseg.database import DatabaseWriter, TileDatabase
-from pathseg.devices import autocast, choose_devices
-from pathseg.synthesis import draw_field, draw_patient
-from pathseg.tiles import Tiles
-from pathseg.training import Trainer, TrainingSettings
-from pathseg.unet import UNet
+from pathseg.network.devices import autocast, choose_devices
+from pathseg.network.training import Trainer, TrainingSettings
+from pathseg.network.unet import UNet
+from pathseg.tiles.augmentation import Augmentation
+from pathseg.tiles.batches import Tiles
+from pathseg.tiles.database import DatabaseWriter, TileDatabase
+from pathseg_demo.synthesis import draw_field, draw_patient
 
 CLASSES = [{"name": "stroma", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}]
 SETTINGS = TrainingSettings(

@@ -15,7 +15,7 @@ if str(SCRIPTS) not in sys.path:
 
 from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
-from pathseg.project import read_project
+from pathseg.cohort.project import read_project
 
 DEMO = "results/demo"
 

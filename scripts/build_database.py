@@ -3,7 +3,7 @@
 Outputs
 -------
 database : HDF5
-    See `pathseg.database`.
+    See `pathseg.tiles.database`.
 """
 
 from collections import deque
@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 
 from pathseg import __version__
-from pathseg.database import DatabaseWriter
-from pathseg.edges import REACH, gap_map
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
-from pathseg.label_maps import LabelImage, LabelMap, count_labels, open_instances, open_labels
-from pathseg.labels import IGNORE
+from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import choose_mpp, open_slide
+from pathseg.labels.edges import REACH, gap_map
+from pathseg.labels.label_maps import LabelImage, LabelMap, count_labels, open_instances, open_labels
+from pathseg.labels.tissue import tissue_share
+from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
-from pathseg.objects import connected
-from pathseg.resample import ResampledSlide
-from pathseg.slides import choose_mpp, open_slide
-from pathseg.tissue import tissue_share
+from pathseg.scores.objects import connected
+from pathseg.tiles.database import DatabaseWriter
 
 # Tiles that a thread cuts at a time, so that a slide's tiles never are in memory together.
 TILES_AT_A_TIME = 32

@@ -3,7 +3,7 @@
 Outputs
 -------
 counts : NPZ
-    What the scores are computed from, by patient, see `pathseg.counts`.
+    What the scores are computed from, by patient, see `pathseg.scores.counts`.
 """
 
 import itertools
@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pathseg.checkpoint import Checkpoint, build_network, load_checkpoint
-from pathseg.counts import Counts, PatientCounts, one_or_both
-from pathseg.devices import choose_devices, compute_type
 from pathseg.errors import ResolutionError
-from pathseg.inference import Predictor, predict_bands
-from pathseg.label_maps import LabelMap, open_instances, open_labels
-from pathseg.labels import IGNORE
+from pathseg.images.resampling import ResampledSlide, model_downsample
+from pathseg.images.slides import choose_mpp, open_slide
+from pathseg.labels.label_maps import LabelMap, open_instances, open_labels
+from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
-from pathseg.objects import OBJECT_COUNTS, connected, count_objects, count_outlines
-from pathseg.resample import ResampledSlide
-from pathseg.resolution import model_downsample
-from pathseg.slides import choose_mpp, open_slide
+from pathseg.network.checkpoint import Checkpoint, build_network, load_checkpoint
+from pathseg.network.devices import choose_devices, compute_type
+from pathseg.prediction.inference import Predictor, predict_bands
+from pathseg.scores.counts import Counts, PatientCounts, one_or_both
+from pathseg.scores.objects import OBJECT_COUNTS, connected, count_objects, count_outlines
 
 log = logging.getLogger("pathseg")
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from pathseg.files import atomic_path
 from pathseg.logs import start_log
-from pathseg.pages import table_page
-from pathseg.summaries import areas_text, read_summary
+from pathseg.prediction.summaries import areas_text, read_summary
+from pathseg.table_files import table_page
 
 
 def viewer_row(folder: Path, summary: dict[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ import tifffile
 
 from pathseg.files import atomic_path
 from pathseg.logs import progress, start_log
-from pathseg.synthesis import MPP, Patient, draw_field, draw_patient, draw_tissue_outline
+from pathseg_demo.synthesis import MPP, Patient, draw_field, draw_patient, draw_tissue_outline
 
 FIELD_SIDE = 512
 SLIDE_SIZES = ((4096, 4096), (2560, 3072))

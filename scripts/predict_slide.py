@@ -25,20 +25,19 @@ from typing import Any
 import numpy as np
 
 from pathseg import __version__
-from pathseg.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
 from pathseg.colors import colors_of
-from pathseg.devices import choose_devices, compute_type, describe
 from pathseg.errors import CheckpointError
 from pathseg.files import atomic_path, file_digest
-from pathseg.inference import Band, Predictor, predict_bands
+from pathseg.images.overlay import draw_overlay
+from pathseg.images.resampling import ResampledSlide, model_downsample
+from pathseg.images.slides import Slide, open_slide
+from pathseg.labels.tissue import find_tissue, read_tissue
 from pathseg.logs import progress, start_log
-from pathseg.overlay import draw_overlay
-from pathseg.resample import ResampledSlide
-from pathseg.resolution import model_downsample
-from pathseg.slide_outputs import SlideOutputs, class_rows
-from pathseg.slides import Slide, open_slide
-from pathseg.summaries import areas_text
-from pathseg.tissue import find_tissue, read_tissue
+from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
+from pathseg.network.devices import choose_devices, compute_type, describe
+from pathseg.prediction.inference import Band, Predictor, predict_bands
+from pathseg.prediction.outputs import SlideOutputs, class_rows
+from pathseg.prediction.summaries import areas_text
 
 
 def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dict[str, Any]) -> list[Checkpoint]:

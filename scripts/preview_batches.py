@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from pathseg.augment import Augmentation, augment, draw_changes
-from pathseg.database import TileDatabase
 from pathseg.figures import class_legend, class_picture, save_figure, show
 from pathseg.logs import start_log
-from pathseg.losses import edge_band
-from pathseg.tiles import Tiles
+from pathseg.network.losses import edge_band
+from pathseg.tiles.augmentation import Augmentation, augment, draw_changes
+from pathseg.tiles.batches import Tiles
+from pathseg.tiles.database import TileDatabase
 
 SHOWN_TILES = 6
 

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pathseg.checkpoint import build_network, class_names, load_checkpoint
 from pathseg.colors import colors_of
-from pathseg.database import TileDatabase
-from pathseg.devices import choose_devices, compute_type
 from pathseg.figures import class_legend, class_picture, save_figure, show
 from pathseg.files import atomic_path
-from pathseg.inference import Predictor, predict_bands
-from pathseg.labels import IGNORE
+from pathseg.images.views import ArrayView
+from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
-from pathseg.metrics import confusion_matrix, mean_dice
-from pathseg.views import ArrayView
+from pathseg.network.checkpoint import build_network, class_names, load_checkpoint
+from pathseg.network.devices import choose_devices, compute_type
+from pathseg.prediction.inference import Predictor, predict_bands
+from pathseg.scores.pixels import confusion_matrix, mean_dice
+from pathseg.tiles.database import TileDatabase
 
 # Larger images are drawn from their top left corner, so that a picture stays a picture.
 LARGEST_SIDE = 4096

@@ -16,13 +16,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pathseg.annotations import is_annotation_file, read_annotations
+from pathseg.cohort.splitting import part_shares, split_patients
 from pathseg.figures import save_figure
 from pathseg.files import atomic_path
-from pathseg.labels import class_counts, to_class_indices
+from pathseg.images.slides import read_labels
+from pathseg.labels.geojson import is_annotation_file, read_annotations
+from pathseg.labels.values import class_counts, to_class_indices
 from pathseg.logs import progress, start_log
-from pathseg.slides import read_labels
-from pathseg.splitting import part_shares, split_patients
 
 
 def count_pixels(masks: list[str], classes: list[dict[str, Any]], ignore_value: int | None, threads: int) -> np.ndarray:

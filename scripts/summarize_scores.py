@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from pathseg.counts import PatientCounts, pooled
 from pathseg.figures import save_figure
 from pathseg.logs import start_log
-from pathseg.score_figures import draw_calibration, draw_confusion, draw_patients, draw_thresholds
-from pathseg.scores import patient_table, score_table
+from pathseg.scores.counts import PatientCounts, pooled
+from pathseg.scores.figures import draw_calibration, draw_confusion, draw_patients, draw_thresholds
+from pathseg.scores.tables import patient_table, score_table
 from pathseg.table_files import save_table
 
 

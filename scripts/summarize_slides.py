@@ -9,7 +9,7 @@ table, table_html : TSV and HTML
 import pandas as pd
 
 from pathseg.logs import start_log
-from pathseg.summaries import read_summary
+from pathseg.prediction.summaries import read_summary
 from pathseg.table_files import save_table
 
 SLIDE_COLUMNS = ["slide", "file", "mpp", "mpp_source", "model_mpp", "tissue_share", "tissue_mm2", "seconds"]

@@ -3,7 +3,7 @@
 Outputs
 -------
 model : PyTorch checkpoint
-    The snapshot with the best mean Dice on the validation tiles, see `pathseg.checkpoint`.
+    The snapshot with the best mean Dice on the validation tiles, see `pathseg.network.checkpoint`.
 history : TSV
     Losses and scores of each epoch.
 tensorboard : folder
@@ -26,16 +26,16 @@ import pandas as pd
 import torch
 
 from pathseg import __version__
-from pathseg.checkpoint import save_checkpoint
-from pathseg.database import TileDatabase, check_databases
-from pathseg.devices import choose_devices, describe, prepare_gpu
 from pathseg.digests import digest
 from pathseg.files import atomic_path
 from pathseg.logs import start_log
-from pathseg.parallel import process_count, process_number, run_on_devices
-from pathseg.tiles import Tiles
-from pathseg.training import Trainer, TrainingSettings
-from pathseg.unet import UNet
+from pathseg.network.checkpoint import save_checkpoint
+from pathseg.network.devices import choose_devices, describe, prepare_gpu
+from pathseg.network.processes import process_count, process_number, run_on_devices
+from pathseg.network.training import Trainer, TrainingSettings
+from pathseg.network.unet import UNet
+from pathseg.tiles.batches import Tiles
+from pathseg.tiles.database import TileDatabase, check_databases
 
 log = logging.getLogger("pathseg")
 

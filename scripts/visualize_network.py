@@ -15,12 +15,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from pathseg.checkpoint import build_network, load_checkpoint
-from pathseg.database import TileDatabase
-from pathseg.devices import choose_devices
 from pathseg.errors import ConfigError
 from pathseg.figures import save_figure, show
 from pathseg.logs import start_log
+from pathseg.network.checkpoint import build_network, load_checkpoint
+from pathseg.network.devices import choose_devices
+from pathseg.tiles.database import TileDatabase
 
 MOST_PICTURES = 96
 COLUMNS = 12

@@ -17,12 +17,12 @@ import tables
 import torch
 
 from pathseg import __version__
-from pathseg.checkpoint import Checkpoint, class_names, load_checkpoint
-from pathseg.database import TileDatabase
 from pathseg.digests import digest
 from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
-from pathseg.unet import ARCHITECTURE_KEYS
+from pathseg.network.checkpoint import Checkpoint, class_names, load_checkpoint
+from pathseg.network.unet import ARCHITECTURE_KEYS
+from pathseg.tiles.database import TileDatabase
 
 LIBRARIES = (torch, np, tables)
 SCORES_TEXT = (

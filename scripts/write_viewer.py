@@ -19,12 +19,12 @@ import numpy as np
 import tifffile
 
 from pathseg.colors import colors_of
-from pathseg.deepzoom import TILE, TileFolder, as_jpeg, as_layer
 from pathseg.files import atomic_path
+from pathseg.images.deepzoom import TILE, TileFolder, as_jpeg, as_layer
+from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import open_slide
 from pathseg.logs import progress, start_log
-from pathseg.resample import ResampledSlide
-from pathseg.slides import open_slide
-from pathseg.summaries import read_summary
+from pathseg.prediction.summaries import read_summary
 
 PAGE = Path(__file__).parent / "viewer"
 

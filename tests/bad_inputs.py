@@ -28,14 +28,14 @@ from predict_slide import load_models
 from shapely.geometry import mapping
 
 from conftest import CLASSES, ROOT, small_unet
-from pathseg.annotations import read_annotations
-from pathseg.checkpoint import build_network, load_checkpoint
-from pathseg.database import DatabaseWriter, TileDatabase, check_databases
-from pathseg.label_maps import open_instances, open_labels
-from pathseg.project import read_project
-from pathseg.resample import ResampledSlide
-from pathseg.slides import choose_mpp, open_slide, read_labels
-from pathseg.splitting import part_shares, split_patients
+from pathseg.cohort.project import read_project
+from pathseg.cohort.splitting import part_shares, split_patients
+from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import choose_mpp, open_slide, read_labels
+from pathseg.labels.geojson import read_annotations
+from pathseg.labels.label_maps import open_instances, open_labels
+from pathseg.network.checkpoint import build_network, load_checkpoint
+from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
 
 HEADER = "sample\tpatient\timage\tmask"
 CONFIG = {

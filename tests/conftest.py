@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pathseg.synthesis import draw_field, draw_patient
-from pathseg.unet import UNet
+from pathseg.network.unet import UNet
+from pathseg_demo.synthesis import draw_field, draw_patient
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from conftest import PAGES, ROOT
-from pathseg.settings import load_schema, load_settings
+from pathseg.cohort.settings import load_schema, load_settings
 
 sys.path.append(str(ROOT / "docs"))
 from make_configuration import configuration_page

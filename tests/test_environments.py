@@ -82,7 +82,7 @@ def test_an_environment_has_what_its_scripts_import(environment, script):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
-    imported -= {*sys.stdlib_module_names, "pathseg"}
+    imported -= {*sys.stdlib_module_names, "pathseg", "pathseg_demo"}
     available = set(packages(ROOT / "envs" / f"{environment}.yaml"))
     assert {CONDA_OF_IMPORT.get(name, name) for name in imported} <= available
 
@@ -97,7 +97,8 @@ def test_every_script_has_a_rule_of_its_name():
 
 def test_workflow_reads_without_scientific_packages():
     """What the Snakefile imports runs in a plain Snakemake installation."""
-    path = ROOT / "scripts" / "pathseg"
-    for name in ("digests", "project"):
-        for file in (path / f"{name}.py", *modules_of(path.parent / "pathseg" / f"{name}.py")):
+    package = ROOT / "scripts" / "pathseg"
+    modules = [package / "digests.py", package / "cohort" / "project.py"]
+    for module in modules:
+        for file in (module, *modules_of(module, package.parent)):
             assert not re.search(r"^(?:from|import) (?:numpy|pandas|torch|cv2)", file.read_text(), re.MULTILINE), file

@@ -13,7 +13,7 @@ import tifffile
 import yaml
 
 from conftest import ROOT, write_image
-from pathseg.synthesis import draw_field, draw_patient, draw_tissue_outline
+from pathseg_demo.synthesis import draw_field, draw_patient, draw_tissue_outline
 
 CONFIG = {
     "samples": "data/samples.tsv",

@@ -1,6 +1,10 @@
-"""What several pathseg scripts share: small modules of pure functions and small classes.
+"""What several pathseg scripts share, a room for each subject; each room says what lives there and what it may use.
 
-Nothing in here knows about Snakemake: the scripts beside this package are the adaptors.
+The ground floor, used by all, is the modules beside this file: errors, files, tables of results, logs, memory, digests,
+colours and the look of figures, sizes of tiles. Nothing in here knows about Snakemake: the scripts beside this package
+are the adaptors.
+
+May use: the ground floor.
 """
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-PACKAGE = "pathseg"
+PACKAGES = ("pathseg", "pathseg_demo")
 
 
 def digest(value: Any) -> str:
@@ -17,7 +17,7 @@ def digest(value: Any) -> str:
 
 
 def code_digest(script: str | Path) -> str:
-    """Return a digest of a script and of all the `pathseg` modules that it imports, directly or not.
+    """Return a digest of a script and of all modules of our packages that it imports, directly or not.
 
     Comments, docstrings and layout do not count: they cannot change a result. The Python version of whoever reads
     the workflow may count.
@@ -29,15 +29,23 @@ def code_digest(script: str | Path) -> str:
     """
     script = Path(script)
     sources = [script, *sorted(modules_of(script))]
-    return digest({path.name: _code(path) for path in sources})
+    return digest({path.relative_to(script.parent).as_posix(): _code(path) for path in sources})
 
 
-def modules_of(script: Path) -> set[Path]:
-    """Return the files of the `pathseg` modules that a script imports, directly or not."""
+def modules_of(script: Path, folder: Path | None = None) -> set[Path]:
+    """Return the files of the modules of our packages that a script imports, directly or not.
+
+    Parameters
+    ----------
+    script
+        A script or module.
+    folder
+        Folder that holds the packages; by default the script's.
+    """
     found: set[Path] = set()
     waiting = [script]
     while waiting:
-        for module in _imports(waiting.pop(), script.parent):
+        for module in _imports(waiting.pop(), folder or script.parent):
             if module not in found:
                 found.add(module)
                 waiting.append(module)
@@ -66,5 +74,5 @@ def _imports(path: Path, folder: Path) -> set[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    files = [folder.joinpath(*name.split(".")) for name in names if name.split(".")[0] == PACKAGE]
+    files = [folder.joinpath(*name.split(".")) for name in names if name.split(".")[0] in PACKAGES]
     return {file.with_suffix(".py") for file in files if file.with_suffix(".py").is_file()}

@@ -1,11 +1,55 @@
-"""Tables as files: TSV for programs, HTML for people."""
+"""Tables as files: TSV for programs, plain HTML that stands by itself for people."""
 
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from pathseg.files import atomic_path
-from pathseg.pages import table_page
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>
+body {{ margin: 24px; font: 14px/1.4 system-ui, sans-serif; color: #222; }}
+table {{ border-collapse: collapse; }}
+th, td {{ padding: 4px 12px; border-bottom: 1px solid #ddd; text-align: left; font-variant-numeric: tabular-nums; }}
+th {{ position: sticky; top: 0; background: #f0f0f0; }}
+tr:hover td {{ background: #f7f7f7; }}
+</style>
+</head>
+<body>
+{table}
+</body>
+</html>
+"""
+
+
+def table_page(title: str, table: pd.DataFrame, links: str | None = None) -> str:
+    """Return a page of a table; what is missing is –.
+
+    Parameters
+    ----------
+    title
+        Of the page.
+    table
+        Its text is escaped.
+    links
+        Column that holds HTML already.
+    """
+    # Pandas would write what is missing in its own way for each type.
+    shown = table.astype(object).where(table.notna(), "–")
+    for column in shown.columns.drop(links or []):
+        shown[column] = [escape(value) if isinstance(value, str) else value for value in shown[column]]
+    shown.columns = [escape(column) for column in shown.columns]
+    # Pandas cuts long texts off where it is not told otherwise.
+    with pd.option_context("display.max_colwidth", None):
+        return _PAGE.format(
+            title=escape(title), table=shown.to_html(index=False, border=0, justify="left", escape=False)
+        )
 
 
 def save_table(table: pd.DataFrame, tsv: str | Path, html: str | Path, digits: int = 4) -> None:

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from pathseg.database import DatabaseWriter
-from pathseg.labels import IGNORE
+from pathseg.labels.values import IGNORE
+from pathseg.tiles.database import DatabaseWriter
 
 SIDE = 32
 

@@ -7,10 +7,10 @@ from build_database import Cutting, Labelling, cut, in_order, open_source
 from shapely.geometry import mapping
 
 from conftest import CLASSES, write_image
-from pathseg.edges import gap_map
 from pathseg.errors import ImageError, ResolutionError
-from pathseg.labels import IGNORE
-from pathseg.objects import connected
+from pathseg.labels.edges import gap_map
+from pathseg.labels.values import IGNORE
+from pathseg.scores.objects import connected
 
 PLAIN = {"size": 32, "stride": 16, "mpp": None, "resize": 1.0, "pad": 0, "min_tissue": 0.0, "edge_sigma": None}
 

@@ -4,12 +4,12 @@ import torch
 from evaluate import Scoring, add_shapes, count_image, known_part
 
 from conftest import CLASSES, small_unet, write_image
-from pathseg.counts import Counts, one_or_both
-from pathseg.inference import Predictor
-from pathseg.label_maps import LabelImage
-from pathseg.labels import IGNORE
-from pathseg.objects import OBJECT_COUNTS
-from pathseg.views import ArrayView
+from pathseg.images.views import ArrayView
+from pathseg.labels.label_maps import LabelImage
+from pathseg.labels.values import IGNORE
+from pathseg.prediction.inference import Predictor
+from pathseg.scores.counts import Counts, one_or_both
+from pathseg.scores.objects import OBJECT_COUNTS
 
 
 @pytest.fixture

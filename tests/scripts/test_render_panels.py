@@ -1,8 +1,8 @@
 import numpy as np
 from render_panels import chosen_tiles, joined_images
 
-from pathseg.database import DatabaseWriter, TileDatabase
-from pathseg.labels import IGNORE
+from pathseg.labels.values import IGNORE
+from pathseg.tiles.database import DatabaseWriter, TileDatabase
 
 
 def test_best_median_and_worst_are_of_different_images():

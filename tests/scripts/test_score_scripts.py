@@ -7,8 +7,8 @@ from summarize_scores import figures_of
 from write_model_card import data_table, limits_text, score_lines
 
 from conftest import CLASSES
-from pathseg.counts import Counts, PatientCounts
-from pathseg.scores import patient_table, score_table
+from pathseg.scores.counts import Counts, PatientCounts
+from pathseg.scores.tables import patient_table, score_table
 
 NAMES = [class_["name"] for class_ in CLASSES]
 

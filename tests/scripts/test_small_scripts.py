@@ -13,8 +13,8 @@ from visualize_network import find_layer, layer_activations, layer_kernels
 
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import CheckpointError, ConfigError, ImageError
-from pathseg.slides import open_slide
-from pathseg.synthesis import draw_patient
+from pathseg.images.slides import open_slide
+from pathseg_demo.synthesis import draw_patient
 
 
 class TestPredict:

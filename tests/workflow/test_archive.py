@@ -12,7 +12,7 @@ import tifffile
 import yaml
 
 from conftest import ROOT, write_image
-from pathseg.synthesis import draw_field, draw_patient
+from pathseg_demo.synthesis import draw_field, draw_patient
 from workflow_conftest import copy_workflow
 
 NAMES = ["12947_00004", "12947_00005", "10260_00022", "8918_00003", "8918_00004", "9001_1"]

@@ -69,8 +69,8 @@ def test_changed_tiles_keep_the_split(project):
     [
         ("scripts/summarize_slides.py", {"summarize_slides": 1}),
         ("scripts/render_panels.py", {"render_panels": 1}),
-        ("scripts/pathseg/polygons.py", {"predict_slide": 2, "summarize_slides": 1}),
-        ("scripts/pathseg/losses.py", {"preview_batches": 1, **AFTER_TRAINING}),
+        ("scripts/pathseg/labels/outlines.py", {"predict_slide": 2, "summarize_slides": 1}),
+        ("scripts/pathseg/network/losses.py", {"preview_batches": 1, **AFTER_TRAINING}),
     ],
 )
 def test_changed_code_runs_the_rules_that_use_it(project, file, expected):
@@ -81,7 +81,7 @@ def test_changed_code_runs_the_rules_that_use_it(project, file, expected):
 def test_a_touched_script_or_a_comment_changes_nothing(project):
     time.sleep(1)
     project.edit("scripts/train_unet.py", lambda text: text + "# a remark\n")
-    project.edit("scripts/pathseg/unet.py", lambda text: "# a remark\n" + text)
+    project.edit("scripts/pathseg/network/unet.py", lambda text: "# a remark\n" + text)
     assert project.planned() == {}
 
 

@@ -1,0 +1,114 @@
+"""All that the workflow must know of a project before it starts: configuration, samples and slides."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pathseg.cohort.settings import Settings, load_schema, load_settings
+from pathseg.cohort.tables import Row, missing_files, read_samples, read_slides, why_no_file
+from pathseg.errors import ConfigError, TableError, as_list
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checked project.
+
+    Attributes
+    ----------
+    settings : dict
+        The complete configuration.
+    samples, slides : list of dict
+        Rows of the sample and slide tables.
+    models : list of str
+        Given models; then nothing is trained.
+    folds : list of str
+        `holdout`, or `fold1` ... `foldK`.
+    parts : list of str
+        Parts that patients are divided into.
+    experiments : list of str
+        Names of the experiments; given models are one of their own, named after the first file.
+    unfetched : bool
+        The images are still to be fetched, and all that can be done for now is to fetch them.
+    """
+
+    settings: Settings
+    samples: list[Row]
+    slides: list[Row]
+    models: list[str]
+    folds: list[str]
+    parts: list[str]
+    experiments: list[str]
+    unfetched: bool
+
+    def summary(self) -> str:
+        """Say in words what there is to work on."""
+        if self.unfetched:
+            return "The archive of images, to be fetched"
+        patients = len({row["patient"] for row in self.samples})
+        trained = 0 if self.models else len(self.experiments) * len(self.folds)
+        counts = [
+            (len(self.samples), "image", f" of {counted(patients, 'patient')}"),
+            (trained, "model", " to train"),
+            (len(self.models), "given model", ""),
+            (len(self.slides), "slide", ""),
+        ]
+        return ", ".join(counted(count, name) + more for count, name, more in counts if count)
+
+
+def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Project:
+    """Read and check a project.
+
+    Parameters
+    ----------
+    config
+        What Snakemake has read.
+    schemas
+        Folder of the JSON schemas.
+    made_under
+        Folder whose files the workflow makes itself, so that they need not be there.
+
+    Raises
+    ------
+    PathsegError
+        If the configuration or a table is wrong, a file is missing, or there is nothing to do.
+    """
+    settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))
+    models = [settings["model"]] if isinstance(settings["model"], str) else settings["model"] or []
+    samples, slides = [], []
+    unfetched = bool(settings["archive"] and settings["samples"] and not Path(settings["samples"]).exists())
+    # A given model only predicts: the training data need not be there.
+    if settings["samples"] and not models and not unfetched:
+        samples = read_samples(settings["samples"], load_schema(schemas / "samples.schema.yaml"))
+    if settings["slides"]:
+        slides = read_slides(settings["slides"], load_schema(schemas / "slides.schema.yaml"), settings["slide_folder"])
+    if not samples and not models and not unfetched:
+        raise ConfigError("nothing to do: give `samples` to train with, or a trained `model` to predict with")
+    if models and not slides:
+        raise ConfigError("nothing to do: give the `slides` that the model is to predict")
+    missing = [f"model {model} {why_no_file(model)}" for model in models if not Path(model).is_file()]
+    missing += missing_files(samples, ["image", "mask", "instances"], made_under)
+    missing += missing_files(slides, ["path", "tissue"], made_under)
+    if missing:
+        raise TableError(f"files are missing:\n  {as_list(missing)}")
+    folds, parts = folds_and_parts(settings, samples)
+    experiments = [given_name(models[0])] if models else list(settings["experiments"])
+    return Project(settings, samples, slides, models, folds, parts, experiments, unfetched)
+
+
+def folds_and_parts(settings: Settings, samples: list[Row]) -> tuple[list[str], list[str]]:
+    """Return the folds and the parts of a split; there is a test part also if the table fixes one."""
+    split = settings["split"]
+    folds = [f"fold{k}" for k in range(1, (split["folds"] or 0) + 1)]
+    held_out = ["test"] if split["test"] or any(row["part"] == "test" for row in samples) else []
+    return folds or ["holdout"], [*(folds or ["train", "val"]), *held_out]
+
+
+def counted(number: int, name: str) -> str:
+    """Say how many there are of something."""
+    return f"{number} {name}" + ("s" if number != 1 else "")
+
+
+def given_name(model: str) -> str:
+    """Return the name of the experiment that a given model file is."""
+    return "model-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(model).stem)

@@ -1,0 +1,186 @@
+"""Annotations as QuPath exports and imports them: GeoJSON, read from people and written as a stream."""
+
+import gzip
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import shapely
+from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
+
+from pathseg.colors import rgb_of
+from pathseg.errors import ImageError
+
+ENDINGS = (".geojson", ".json", ".geojson.gz", ".json.gz")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A polygon (with holes) in pixels of the slide's finest level, and the name of its class (None: without)."""
+
+    name: str | None
+    polygon: Polygon
+
+
+def is_annotation_file(path: str | Path) -> bool:
+    """Say whether a file name is that of a GeoJSON file."""
+    return str(path).lower().endswith(ENDINGS)
+
+
+def read_annotations(path: str | Path) -> list[Annotation]:
+    """Read the polygons of a GeoJSON file, compressed or not; multipolygons give one annotation for each part.
+
+    Raises
+    ------
+    ImageError
+        If it is not GeoJSON, or a polygon crosses itself; the message names the feature.
+    """
+    path = Path(path)
+    content = _load(path)
+    features = content.get("features") if isinstance(content, dict) else content
+    if isinstance(content, dict) and content.get("type") == "Feature":
+        features = [content]
+    if not isinstance(features, list):
+        raise ImageError(f"{path}: is not GeoJSON with features; export it from QuPath as a feature collection")
+    annotations: list[Annotation] = []
+    for number, feature in enumerate(features, start=1):
+        try:
+            geometry = shapely.geometry.shape(feature["geometry"])
+            properties = feature.get("properties") or {}
+            name = (properties.get("classification") or {}).get("name")
+        except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
+            raise ImageError(f"{path}: feature {number} is not a GeoJSON feature with a geometry ({error})") from error
+        annotations += [Annotation(name, part) for part in _polygons(path, number, name, geometry)]
+    return annotations
+
+
+def _load(path: Path) -> Any:
+    try:
+        content = path.read_bytes()
+        return json.loads(gzip.decompress(content) if path.suffix.lower() == ".gz" else content)
+    except (OSError, EOFError) as error:
+        raise ImageError(f"{path}: cannot be read ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"{path}: is not JSON ({error}); export the annotations again as GeoJSON") from error
+
+
+def _polygons(path: Path, number: int, name: str | None, geometry: shapely.Geometry) -> list[Polygon]:
+    parts = [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon) and not part.is_empty]
+    for part in parts:
+        if not part.is_valid:
+            raise ImageError(
+                f"{path}: feature {number} ({name or 'without class'}) has an outline that is not simple: "
+                f"{shapely.is_valid_reason(part)}; mend it in QuPath and export again"
+            )
+    return parts
+
+
+def pixels_inside(polygon: Polygon, rectangle: tuple[int, int, int, int], scale: tuple[float, float]) -> np.ndarray:
+    """Say which pixels have their centre in a polygon.
+
+    Each row of pixel centres crosses an outline where it enters or leaves. Drawing functions, such as OpenCV's, colour
+    the pixels under the outline too, and would make each region larger by half a pixel all around.
+
+    Parameters
+    ----------
+    polygon
+        In pixels of the finest level.
+    rectangle
+        x, y, width and height of the pixels in question, at their own resolution.
+    scale
+        Their pixels per pixel of the finest level, in x and y.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool [height, width].
+    """
+    x, y, width, height = rectangle
+    crossings = np.zeros((height, width + 1), np.uint8)
+    for ring in (polygon.exterior, *polygon.interiors):
+        # From here on, pixel centres are whole numbers.
+        points = shapely.get_coordinates(ring) * scale - (x + 0.5, y + 0.5)
+        rows, columns = _crossings(points[:-1], points[1:], height)
+        np.add.at(crossings, (rows, np.clip(columns, 0, width)), 1)
+    return (np.add.accumulate(crossings, axis=1, dtype=np.uint8)[:, :width] & 1).astype(bool)
+
+
+def _crossings(starts: np.ndarray, ends: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return row, and first column behind the crossing, of each crossing of edges [n, 2] with rows 0 ... height-1."""
+    low, high = np.minimum(starts[:, 1], ends[:, 1]), np.maximum(starts[:, 1], ends[:, 1])
+    first, stop = (np.clip(np.ceil(side), 0, height).astype(int) for side in (low, high))
+    counts = stop - first
+    edges = np.repeat(np.arange(len(starts)), counts)
+    rows = np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
+    (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
+    columns = np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0)).astype(int)
+    return rows, columns
+
+
+_NAMESPACE = uuid.UUID("8a2f5c1e-6a39-4f0e-9d0b-3f1f2b6f7d11")
+
+
+class AnnotationWriter:
+    """Write annotations as a stream, whose features never are in memory together.
+
+    Parameters
+    ----------
+    path
+        File to write (`.geojson.gz`); the caller renames it when it is complete.
+    names, colors
+        Names of the model's classes and their colours as #rrggbb.
+    key
+        What the identifiers of the annotations are made from: the same key gives the same identifiers.
+    """
+
+    def __init__(self, path: Path, names: list[str], colors: list[str], key: str) -> None:
+        # Neither name nor time in the header, so that the same annotations give the same bytes.
+        self._raw = open(path, "wb")  # noqa: SIM115
+        self._file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=self._raw, mtime=0)
+        self._names, self._colors, self._key = names, [rgb_of(color) for color in colors], key
+        self.count = 0
+        self._write('{"type": "FeatureCollection", "features": [')
+
+    def append(self, class_index: int, geometry: BaseGeometry, measurements: dict[str, float]) -> None:
+        """Add an annotation.
+
+        Parameters
+        ----------
+        class_index
+            Its class.
+        geometry
+            Polygon in the slide's finest pixels.
+        measurements
+            Numbers that QuPath shows beside it.
+        """
+        properties = {
+            "objectType": "annotation",
+            "classification": {"name": self._names[class_index], "color": self._colors[class_index]},
+            "measurements": measurements,
+        }
+        identifier = uuid.uuid5(_NAMESPACE, f"{self._key}/{self.count}")
+        # The geometry is JSON already; reading it to write it again would take most of the time.
+        self._write(
+            f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{identifier}", '
+            f'"geometry": {shapely.to_geojson(geometry)}, "properties": {json.dumps(properties)}}}'
+        )
+        self.count += 1
+
+    def _write(self, text: str) -> None:
+        self._file.write(text.encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._write("\n]}\n")
+        self._file.close()
+        self._raw.close()

@@ -1,0 +1,106 @@
+"""Losses over logarithms of class probabilities and masks; pixels marked `IGNORE` never count."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pathseg.labels.values import IGNORE
+from pathseg.network.processes import total_over_processes
+
+
+def edge_band(masks: Tensor, width: int) -> Tensor:
+    """Mark the pixels just outside each object.
+
+    The band is what dilation by a 3x3 cross, `width` times, adds to an object of a foreground class (any but 0): the
+    pixels at a Manhattan distance of at most `width` from it. The tutorial does the same for its one foreground class
+    with SciPy; here it is max pooling, on the training device.
+
+    Parameters
+    ----------
+    masks
+        int64 [N, H, W], class indices or `IGNORE`.
+    width
+        Width of the band in pixels.
+
+    Returns
+    -------
+    Tensor
+        bool [N, H, W].
+    """
+    known = masks != IGNORE
+    labels = masks.to(torch.uint8).masked_fill_(~known, 0)
+    # A band is where the largest or the smallest foreground label nearby is not the pixel's own. The smallest is found
+    # as the largest of the complement, in which the background is 0 too.
+    complement = torch.where(labels > 0, IGNORE - labels, labels)
+    highest, lowest = _dilated(labels, width), _dilated(complement, width)
+    return ((highest != labels) | (lowest != complement)) & known
+
+
+def _dilated(maps: Tensor, times: int) -> Tensor:
+    """Grey dilation of uint8 [N, H, W] by a 3x3 cross. Shifting bytes is ten times as fast as pooling of floats."""
+    for _ in range(times):
+        wider = maps.clone()
+        for axis in (1, 2):
+            length = maps.shape[axis] - 1
+            for to, source in ((0, 1), (1, 0)):
+                part = wider.narrow(axis, to, length)
+                torch.maximum(part, maps.narrow(axis, source, length), out=part)
+        maps = wider
+    return maps
+
+
+def class_weights(setting: str | list[float], pixels: Tensor) -> Tensor:
+    """Return the weight of each class in the loss, with mean 1.
+
+    Parameters
+    ----------
+    setting
+        "balanced": one minus the class's share of the pixels, as in the tutorial; "none"; or the weights.
+    pixels
+        Pixels of each class in the training images [C].
+    """
+    if setting == "none":
+        return torch.ones(len(pixels))
+    weights = 1 - pixels / pixels.sum().clamp(min=1) if setting == "balanced" else torch.tensor(setting)
+    return (weights / weights.mean().clamp(min=1e-6)).float()
+
+
+def weighted_cross_entropy(
+    log_probabilities: Tensor, masks: Tensor, weights: Tensor, factors: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy times the weights of classes and pixels, averaged over the known pixels of all processes.
+
+    Parameters
+    ----------
+    log_probabilities
+        float32 [N, C, H, W].
+    masks
+        int64 [N, H, W].
+    weights
+        Of the classes, float32 [C].
+    factors
+        Of the pixels, float32 [N, H, W].
+    """
+    loss = F.nll_loss(log_probabilities, masks, weight=weights, ignore_index=IGNORE, reduction="none")
+    if factors is not None:
+        loss = loss * factors
+    known = (masks != IGNORE).sum().float()
+    total, count = total_over_processes(torch.stack([loss.sum(), known]))
+    return total / count.clamp(min=1)
+
+
+def soft_dice_loss(log_probabilities: Tensor, masks: Tensor) -> Tensor:
+    """One minus the Dice overlap of probabilities and masks, averaged over the classes that the batch holds.
+
+    Sums run over the whole batch of all processes, as in Milletari, Navab and Ahmadi (2016), doi
+    10.1109/3DV.2016.79.
+    """
+    known = (masks != IGNORE)[:, None]
+    probability = log_probabilities.exp() * known
+    truth = masks[:, None] == torch.arange(log_probabilities.shape[1], device=masks.device)[:, None, None]
+    both = (probability * truth).sum(dim=(0, 2, 3))
+    true = truth.sum(dim=(0, 2, 3)).float()
+    both, predicted, true = total_over_processes(torch.stack([both, probability.sum(dim=(0, 2, 3)), true]))
+    dice = (2 * both + 1) / (predicted + true + 1)
+    present = true > 0
+    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)

@@ -1,0 +1,307 @@
+"""Apply networks to slides of any size: exactly what the network gives for the whole slide, without seams.
+
+A tile is read with a border at least as wide as the network's receptive field, and starts at a multiple of its stride.
+The pixels inside the border then have the values that they have in the whole image, mirrored at its edges. Nothing
+is blended, because nothing differs.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pathseg.geometry import aligned_range
+from pathseg.images.views import Coverage, View
+from pathseg.memory import give_back_memory, memory_errors_explained
+from pathseg.network.folding import folded, lowered
+from pathseg.network.probabilities import highest, softmax
+from pathseg.network.unet import UNet, receptive_radius, smallest_input
+
+logger = logging.getLogger("pathseg")
+
+# Tiles that are read ahead of the network.
+TILES_AHEAD = 3
+
+# Size of the part of a tile that is kept, as far as memory allows: wide ones waste the least on their border.
+KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
+# Bytes that the maps of a network's first level may take, of which about `LEVEL_MAPS` are alive at a time.
+NETWORK_BYTES, LEVEL_MAPS = 2**29, 5
+# Every so many bands, freed memory is given back to the system if the process holds more than this.
+BANDS_BETWEEN_TRIMS = 4
+MEMORY_BYTES = 5 * 2**28
+# Pixels of a band, whose height is lowered for wide slides.
+BAND_PIXELS = 3 * 2**24
+
+
+@dataclass(frozen=True)
+class Band:
+    """A strip of a prediction across the whole slide.
+
+    Attributes
+    ----------
+    y : int
+        First row, in pixels of the view.
+    classes : numpy.ndarray
+        uint8 [h, W], class indices.
+    probabilities : numpy.ndarray
+        uint8 [C, h, W], probability times 255.
+    tissue : numpy.ndarray
+        bool [h, W], what was looked at; the rest has class 0.
+    """
+
+    y: int
+    classes: np.ndarray
+    probabilities: np.ndarray
+    tissue: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """The part of a tile that is kept, in pixels of the view."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Predictor:
+    """One or more networks, ready to predict tiles of any size.
+
+    Parameters
+    ----------
+    networks
+        Networks in evaluation mode with one number of classes; their probabilities are averaged.
+    device, dtype
+        Where and in which arithmetic they run.
+    tta
+        Test-time augmentation: average over the eight ways to turn and mirror a tile.
+
+    Attributes
+    ----------
+    stride : int
+        Kept parts start at multiples of it.
+    border : int
+        Pixels that are read around a kept part, on each side.
+    seconds : dict
+        Time spent on reading (in its own thread) and in the networks.
+    """
+
+    def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
+        self.networks = [lowered(folded(network), device, dtype) for network in networks]
+        self.device, self.dtype = device, dtype
+        self.n_classes = networks[0].n_classes
+        self.stride = max(network.stride for network in networks)
+        self.border = max(self._border(network) for network in networks)
+        # Each way: quarter turns, and whether it is mirrored.
+        self._ways = list(itertools.product(range(4), (False, True))) if tta else [(0, False)]
+        self.seconds = {"reading": 0.0, "network": 0.0}
+
+    def _border(self, network: UNet) -> int:
+        if network.padding:
+            return self._up_to_stride(receptive_radius(network))
+        # Without padding the network itself cuts its border off.
+        size = smallest_input(network, 1)
+        return (size - network.output_size(size)) // 2
+
+    def kept_size(self, width: int, wanted: int | None) -> tuple[int, int]:
+        """Return height and width of the part of a tile that is kept, multiples of the stride.
+
+        Parameters
+        ----------
+        width
+            Width of the slide in pixels of the model.
+        wanted
+            Side that the user asks for, or None for the size that memory allows.
+        """
+        if wanted:
+            side = self._up_to_stride(max(wanted, self.border))
+            if side != wanted:
+                logger.info(
+                    "prediction.tile: takes %d instead of %d, the smallest that serves this network", side, wanted
+                )
+            return side, side
+        per_pixel = LEVEL_MAPS * max(2**network.wf for network in self.networks) * self.dtype.itemsize
+        area, border = NETWORK_BYTES // per_pixel, 2 * self.border
+        height = min(KEPT_HEIGHT, max(BAND_PIXELS // width, self.border))
+        columns = area // (height + border) - border
+        if columns < height:
+            height = columns = max(int(area**0.5) - border, border)
+        return self._up_to_stride(height), self._up_to_stride(min(columns, KEPT_WIDTH, width))
+
+    def _up_to_stride(self, side: int) -> int:
+        return -(-side // self.stride) * self.stride
+
+    def read(self, view: View, tile: _Tile) -> np.ndarray:
+        """Read a tile with its border: uint8 [H, W, 3]."""
+        started = time.monotonic()
+        width, height = (self._input_side(side) for side in (tile.width, tile.height))
+        pixels = view.read(tile.x - self.border, tile.y - self.border, width, height)
+        self.seconds["reading"] += time.monotonic() - started
+        return pixels
+
+    def _input_side(self, kept: int) -> int:
+        """Return the side to read so that every network yields at least `kept` pixels."""
+        needed = self._up_to_stride(kept) + 2 * self.border
+        unpadded = [smallest_input(network, kept) for network in self.networks if not network.padding]
+        return max([needed, *unpadded])
+
+    @torch.inference_mode()
+    def predict(self, pixels: np.ndarray, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Predict a tile's kept part.
+
+        Parameters
+        ----------
+        pixels
+            What `read` has returned.
+        height, width
+            Size of the kept part.
+
+        Returns
+        -------
+        classes : Tensor
+            uint8 [height, width], the class of the highest probability (the first of equals).
+        probabilities : Tensor
+            float32 [C, height, width]. Both are on the device.
+        """
+        started = time.monotonic()
+        # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
+        each = self._each_prediction(image, height, width)
+        mean = next(each)
+        for probabilities in each:
+            mean.add_(probabilities)
+        if (count := len(self.networks) * len(self._ways)) > 1:
+            mean /= count
+        classes = highest(mean)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds["network"] += time.monotonic() - started
+        return classes, mean
+
+    def _each_prediction(self, image: Tensor, height: int, width: int) -> Iterator[Tensor]:
+        """Yield the probabilities of each network, seen in each way: float32 [C, height, width]."""
+        for network, (turns, mirrored) in itertools.product(self.networks, self._ways):
+            seen = turned(self._input_for(network, image, height, width), turns, mirrored)
+            logits = turned_back(network(seen.contiguous(memory_format=torch.channels_last)), turns, mirrored)
+            top = self.border if network.padding else 0
+            yield softmax(logits[0, :, top : top + height, top : top + width])
+
+    def _input_for(self, network: UNet, image: Tensor, height: int, width: int) -> Tensor:
+        """Cut an image [1, C, H, W] to a size that the network takes; an unpadded one needs less border."""
+        if network.padding:
+            rows, columns = (side // network.stride * network.stride for side in image.shape[-2:])
+            return image[..., :rows, :columns]
+        start = self.border - self._border(network)
+        rows, columns = smallest_input(network, height), smallest_input(network, width)
+        return image[..., start : start + rows, start : start + columns]
+
+
+def predict_bands(view: View, predictor: Predictor, tile: int | None, tissue: np.ndarray | None) -> Iterator[Band]:
+    """Predict a slide in bands from top to bottom.
+
+    Parameters
+    ----------
+    view
+        The slide at the model's resolution.
+    predictor
+        The networks.
+    tile
+        Side of the part of a tile that is kept, rounded up to the networks' stride; None for the size that memory
+        allows. It does not change the result.
+    tissue
+        bool [h, w] that covers the slide: where to look. Elsewhere the class is 0 with certainty. None for
+        everywhere.
+
+    Yields
+    ------
+    Band
+        One for each row of tiles.
+    """
+    step_y, step_x = predictor.kept_size(view.width, tile)
+    everywhere = np.ones((1, 1), bool)
+    covers = Coverage(tissue if tissue is not None else everywhere, view.width, view.height)
+    tiles = [
+        [_tissue_part(covers, y, x, step_y, step_x, predictor.stride) for x in range(0, view.width, step_x)]
+        for y in range(0, view.height, step_y)
+    ]
+    rows = [[tile for tile in row if tile] for row in tiles]
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+        pixels = _read_ahead(reader, predictor, view, list(itertools.chain.from_iterable(rows)))
+        for number, (y, row) in enumerate(zip(range(0, view.height, step_y), rows, strict=True), start=1):
+            with memory_errors_explained(
+                predictor.device, f"tiles have {step_y} x {step_x} pixels; lower prediction.tile, or free memory"
+            ):
+                band = _predict_band(predictor, pixels, row, covers, y, min(step_y, view.height - y), view.width)
+            yield band
+            if number % BANDS_BETWEEN_TRIMS == 0:
+                give_back_memory(MEMORY_BYTES)
+
+
+def _read_ahead(
+    reader: ThreadPoolExecutor, predictor: Predictor, view: View, tiles: list[_Tile]
+) -> Iterator[np.ndarray]:
+    """Yield the tiles' pixels, some of them read before they are asked for."""
+    waiting: list[Future[np.ndarray]] = []
+    for tile in tiles:
+        waiting.append(reader.submit(predictor.read, view, tile))
+        if len(waiting) > TILES_AHEAD:
+            yield waiting.pop(0).result()
+    while waiting:
+        yield waiting.pop(0).result()
+
+
+@torch.inference_mode()
+def _predict_band(
+    predictor: Predictor,
+    pixels: Iterator[np.ndarray],
+    row: list[_Tile],
+    covers: Coverage,
+    y: int,
+    height: int,
+    width: int,
+) -> Band:
+    classes = np.zeros((height, width), np.uint8)
+    probabilities = np.zeros((predictor.n_classes, height, width), np.uint8)
+    probabilities[0] = 255
+    tissue = covers.rows(y, height)
+    for tile in row:
+        best, share = predictor.predict(next(pixels), tile.height, tile.width)
+        part = np.s_[tile.y - y : tile.y - y + tile.height, tile.x : tile.x + tile.width]
+        planes = (slice(None), *part)
+        classes[part] = best.cpu().numpy()
+        probabilities[planes] = share.mul_(255).add_(0.5).to(torch.uint8).cpu().numpy()
+        if not tissue[part].all():
+            glass = ~tissue[part]
+            classes[part][glass] = 0
+            probabilities[planes][:, glass] = np.where(np.arange(predictor.n_classes) == 0, 255, 0)[:, None]
+    return Band(y, classes, probabilities, tissue)
+
+
+def turned(image: Tensor, turns: int, mirrored: bool) -> Tensor:
+    """Turn [..., H, W] by quarter turns, and mirror it then."""
+    image = torch.rot90(image, turns, (-2, -1)) if turns else image
+    return image.flip(-1) if mirrored else image
+
+
+def turned_back(image: Tensor, turns: int, mirrored: bool) -> Tensor:
+    """Undo `turned`."""
+    image = image.flip(-1) if mirrored else image
+    return torch.rot90(image, -turns, (-2, -1)) if turns else image
+
+
+def _tissue_part(covers: Coverage, y: int, x: int, step_y: int, step_x: int, stride: int) -> _Tile | None:
+    """Return the part of a tile that encloses its tissue and starts at multiples of the stride."""
+    extent = covers.extent(y, x, min(step_y, covers.height - y), min(step_x, covers.width - x))
+    if extent is None:
+        return None
+    y0, x0, y1, x1 = extent
+    top, bottom = aligned_range(y0, y1, stride, covers.height)
+    left, right = aligned_range(x0, x1, stride, covers.width)
+    return _Tile(left, top, right - left, bottom - top)

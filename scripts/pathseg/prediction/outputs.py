@@ -1,0 +1,160 @@
+"""Write a slide's prediction as it comes, band by band, and sum up what the summary says."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from pathseg.images.pyramids import PyramidWriter
+from pathseg.images.resampling import ResampledSlide
+from pathseg.labels.geojson import AnnotationWriter
+from pathseg.labels.outlines import Component, ComponentFinder, to_full_resolution
+from pathseg.prediction.inference import Band
+
+# Pixels whose outlines are followed at a time.
+OUTLINE_PIXELS = 2**23
+THUMBNAIL_SIDE = 2048
+
+
+class SlideOutputs:
+    """Class map, outlines and, if asked for, probabilities of a slide, and its totals.
+
+    Parameters
+    ----------
+    paths
+        Where to write `classes`, `annotations` and, if it is there, `probability`.
+    view
+        The slide at the model's resolution.
+    mpp
+        µm per pixel of the slide's finest level, or None if it is unknown.
+    names, colors
+        Of the classes.
+    min_area_um2
+        Smaller regions are left out of the annotations.
+    key
+        Name of the slide, from which the annotations' identifiers are made.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray
+        int64 [C], pixels of each class where tissue was looked for.
+    probability : numpy.ndarray
+        float64 [C], sum of the probability (0..1) of each class over the pixels that got it.
+    regions : numpy.ndarray
+        int64 [C], annotations of each class.
+    seconds : dict
+        Time spent on outlines and waiting for the files to be written.
+    """
+
+    def __init__(
+        self,
+        paths: dict[str, Path],
+        view: ResampledSlide,
+        mpp: float | None,
+        names: list[str],
+        colors: list[str],
+        min_area_um2: float,
+        key: str,
+    ) -> None:
+        self.view = view
+        self.view_mpp = mpp * view.slide.width / view.width if mpp else None
+        self.pixel_um2 = mpp**2 * view.slide.width * view.slide.height / (view.width * view.height) if mpp else None
+        self.pixels = np.zeros(len(names), np.int64)
+        self.probability = np.zeros(len(names))
+        self.regions = np.zeros(len(names), np.int64)
+        self.seconds = {"outlines": 0.0, "writing": 0.0}
+        self._min_pixels = min_area_um2 / self.pixel_um2 if self.pixel_um2 else 0
+        self._factors = view.slide.width / view.width, view.slide.height / view.height
+        self._finder = ComponentFinder(len(names))
+        self._thumbnail: list[np.ndarray] = []
+        self._step = max(1, -(-max(view.width, view.height) // THUMBNAIL_SIDE))
+        self._stack = ExitStack()
+        size = (view.width, view.height, self.view_mpp)
+        self._annotations = self._stack.enter_context(AnnotationWriter(paths["annotations"], names, colors, key))
+        self._classes = self._stack.enter_context(PyramidWriter(paths["classes"], *size, colors))
+        self._probability: PyramidWriter | None = None
+        if "probability" in paths:
+            writer = PyramidWriter(paths["probability"], *size, planes=len(names))
+            self._probability = self._stack.enter_context(writer)
+
+    def add(self, band: Band) -> None:
+        """Take the next band."""
+        started = time.monotonic()
+        self._classes.append(band.classes)
+        if self._probability:
+            self._probability.append(band.probabilities)
+        # A copy: a view would keep the whole band in memory.
+        self._thumbnail.append(band.classes[-band.y % self._step :: self._step, :: self._step].copy())
+        self.seconds["writing"] += time.monotonic() - started
+        started = time.monotonic()
+        self._count(band)
+        height = len(band.classes)
+        used = int(np.count_nonzero(band.classes.any(axis=0)))
+        rows = max(64, OUTLINE_PIXELS // max(used, 1))
+        for top in range(0, height, rows):
+            part = np.s_[top : top + rows]
+            found = self._finder.add(band.y + top, band.classes[part], band.probabilities[:, part])
+            for component in found:
+                self._annotate(component)
+        self.seconds["outlines"] += time.monotonic() - started
+
+    def _count(self, band: Band) -> None:
+        looked_at = int(band.tissue.sum())
+        for index in range(1, len(self.pixels)):
+            chosen = band.classes == index
+            self.pixels[index] += (count := int(chosen.sum()))
+            looked_at -= count
+            self.probability[index] += np.sum(band.probabilities[index], where=chosen, dtype=np.int64) / 255
+        self.pixels[0] += looked_at
+        background = band.tissue & (band.classes == 0)
+        self.probability[0] += np.sum(band.probabilities[0], where=background, dtype=np.int64) / 255
+
+    def _annotate(self, component: Component) -> None:
+        if component.pixels < self._min_pixels:
+            return
+        measurements = {"Mean probability": round(component.probability_sum / component.pixels, 4)}
+        if self.pixel_um2:
+            measurements["Area µm²"] = round(component.pixels * self.pixel_um2, 2)
+        polygon = to_full_resolution(component.joined(), *self._factors)
+        self._annotations.append(component.class_index, polygon, measurements)
+        self.regions[component.class_index] += 1
+
+    def thumbnail(self) -> np.ndarray:
+        """Return the class map with every n-th pixel, at most `THUMBNAIL_SIDE` a side: uint8 [h, w]."""
+        return np.concatenate(self._thumbnail)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write what is left and close the files."""
+        started = time.monotonic()
+        if kind is None:
+            for component in self._finder.finish():
+                self._annotate(component)
+        self._stack.__exit__(kind, error, trace)
+        self.seconds["writing"] += time.monotonic() - started
+
+
+def class_rows(outputs: SlideOutputs, names: list[str]) -> list[dict[str, Any]]:
+    """Return for each class its pixels, area, share of the tissue, mean probability and number of regions."""
+    tissue = max(int(outputs.pixels.sum()), 1)
+    rows = []
+    for index, name in enumerate(names):
+        pixels = int(outputs.pixels[index])
+        rows.append(
+            {
+                "name": name,
+                "pixels": pixels,
+                "area_mm2": round(pixels * outputs.pixel_um2 / 1e6, 6) if outputs.pixel_um2 else None,
+                "share_of_tissue": round(pixels / tissue, 6),
+                "mean_probability": round(float(outputs.probability[index]) / pixels, 4) if pixels else None,
+                "regions": int(outputs.regions[index]) if index else None,
+            }
+        )
+    return rows

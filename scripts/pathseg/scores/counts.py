@@ -1,0 +1,147 @@
+"""What is counted when predictions are compared with masks: sums that add up over images, patients and folds."""
+
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from pathseg.errors import DatabaseError
+from pathseg.files import atomic_path
+from pathseg.scores.objects import OBJECT_COUNTS, OUTLINE_COUNTS
+from pathseg.scores.pixels import confusion_matrix
+
+# Probabilities are counted in steps of 1/255.
+LEVELS = 256
+
+
+@dataclass
+class Counts:
+    """Counts of an image, or summed over several.
+
+    Attributes
+    ----------
+    confusion : numpy.ndarray
+        Pixels by true (rows) and predicted class [C, C].
+    levels : numpy.ndarray
+        For each class, pixels by its probability, and whether they are of another class or of it [C, 256, 2].
+    confidence : numpy.ndarray
+        Pixels by the probability of the predicted class, and whether that is wrong or right [256, 2].
+    objects : numpy.ndarray
+        For each class, see `pathseg.scores.objects.OBJECT_COUNTS` [C, 11]; distances in µm.
+    outlines : numpy.ndarray
+        For each class, see `pathseg.scores.objects.OUTLINE_COUNTS` [C, 4].
+    """
+
+    confusion: np.ndarray
+    levels: np.ndarray
+    confidence: np.ndarray
+    objects: np.ndarray
+    outlines: np.ndarray
+
+    @classmethod
+    def zeros(cls, n_classes: int) -> Self:
+        """Return counts of nothing."""
+        return cls(
+            np.zeros((n_classes, n_classes)),
+            np.zeros((n_classes, LEVELS, 2)),
+            np.zeros((LEVELS, 2)),
+            np.zeros((n_classes, len(OBJECT_COUNTS))),
+            np.zeros((n_classes, len(OUTLINE_COUNTS))),
+        )
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def add_pixels(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
+        """Count pixels whose class is known: class indices [n], predicted ones [n], and probabilities uint8 [C, n]."""
+        self.confusion += confusion_matrix(truth, predicted, len(self.confusion))
+        for index, probability in enumerate(probabilities):
+            self.levels[index] += _by_level(probability, truth == index)
+        confidence = np.take_along_axis(probabilities, predicted[None].astype(np.int64), axis=0)[0]
+        self.confidence += _by_level(confidence, truth == predicted)
+
+
+def _by_level(probability: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Count uint8 probabilities by value, and by whether `true`: [256, 2]."""
+    return np.bincount(probability.astype(np.int64) * 2 + true, minlength=2 * LEVELS).reshape(LEVELS, 2)
+
+
+@dataclass
+class PatientCounts:
+    """Counts of patients.
+
+    Attributes
+    ----------
+    parts, patients : list of str
+        The part and the patient of each.
+    counts : list of Counts
+        Of each.
+    objects : str
+        What objects are: "instances" (numbered by hand), "components" (connected pixels), or "both", by image.
+    """
+
+    parts: list[str]
+    patients: list[str]
+    counts: list[Counts]
+    objects: str
+
+    def stacked(self, part: str) -> Counts:
+        """Return the counts of a part's patients as arrays with one more, leading axis."""
+        chosen = [counts for counts, of in zip(self.counts, self.parts, strict=True) if of == part]
+        return Counts(*(np.stack([getattr(c, field.name) for c in chosen]) for field in fields(Counts)))
+
+    def save(self, path: str | Path) -> None:
+        """Write all to a file (.npz)."""
+        arrays = {field.name: np.stack([getattr(c, field.name) for c in self.counts]) for field in fields(Counts)}
+        with atomic_path(path) as temporary:
+            np.savez_compressed(
+                temporary,
+                parts=np.array(self.parts),
+                patients=np.array(self.patients),
+                what_objects_are=np.array(self.objects),
+                **arrays,  # type: ignore[arg-type]
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` has written.
+
+        Raises
+        ------
+        DatabaseError
+            If it is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = [file[field.name] for field in fields(Counts)]
+                counts = [Counts(*parts) for parts in zip(*arrays, strict=True)]
+                return cls(file["parts"].tolist(), file["patients"].tolist(), counts, str(file["what_objects_are"]))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DatabaseError(f"{path}: is damaged; delete it and run again") from error
+
+
+def one_or_both(kinds: set[str]) -> str:
+    """Say what objects are, of several images or folds."""
+    return next(iter(kinds)) if len(kinds) == 1 else "both"
+
+
+def pooled(folds: Iterable[PatientCounts]) -> PatientCounts:
+    """Put the counts of several models together; a patient whom several have scored is summed over them."""
+    together: dict[tuple[str, str], Counts] = {}
+    kinds = set()
+    for fold in folds:
+        kinds.add(fold.objects)
+        for part, patient, counts in zip(fold.parts, fold.patients, fold.counts, strict=True):
+            key = part, patient
+            together[key] = together[key] + counts if key in together else counts
+    # All of the unseen patients, then the test's.
+    keys = sorted(together, key=lambda key: (key[0] != "validation", key))
+    return PatientCounts(
+        [part for part, _ in keys],
+        [patient for _, patient in keys],
+        [together[key] for key in keys],
+        one_or_both(kinds),
+    )

@@ -1,0 +1,124 @@
+"""Tiles of several databases as one sequence, and the batches of an epoch."""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pathseg.tiles.database import TileDatabase
+
+# Tiles are held in memory if they take no more than this.
+MEMORY_BYTES = 2 * 2**30
+
+
+class Batch(NamedTuple):
+    """Tiles.
+
+    Attributes
+    ----------
+    images : Tensor
+        uint8 [n, 3, H, W], channels last in memory.
+    masks : Tensor
+        uint8 [n, H, W], class indices or `IGNORE`.
+    edges : Tensor or None
+        uint8 [n, H, W], maps of the gaps between objects, if they were asked for.
+    """
+
+    images: Tensor
+    masks: Tensor
+    edges: Tensor | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device; from pinned memory it is copied while the program goes on."""
+        images, masks = (part.to(device, non_blocking=True) for part in (self.images, self.masks))
+        return Batch(images, masks, None if self.edges is None else self.edges.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """Return the batch in memory from which a GPU copies by itself."""
+        edges = None if self.edges is None else self.edges.pin_memory()
+        return Batch(self.images.pin_memory(), self.masks.pin_memory(), edges)
+
+
+class Tiles:
+    """The tiles of one or more databases as one sequence, in memory if they fit.
+
+    Parameters
+    ----------
+    databases
+        All with one tile size.
+    edges
+        Whether to read the edge maps, which the databases must hold.
+    """
+
+    def __init__(self, databases: list[TileDatabase], edges: bool = False) -> None:
+        self.databases = databases
+        self._ends = np.cumsum([len(database) for database in databases])
+        self._names = ["img", "mask", "edge"] if edges else ["img", "mask"]
+        self._held: list[np.ndarray] | None = None
+        if sum(database.n_bytes for database in databases) <= MEMORY_BYTES:
+            self._held = [
+                np.concatenate([database.read(name, np.arange(len(database))) for database in databases])
+                for name in self._names
+            ]
+            for database in databases:
+                database.close()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def name(self, index: int) -> str:
+        """Say which sample a tile is from and where it lies."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        database = self.databases[number]
+        within = index - (int(self._ends[number - 1]) if number else 0)
+        x, y = database.corners[within]
+        return f"{database.samples[within]} at x={x:.0f}, y={y:.0f}"
+
+    def read(self, indices: np.ndarray) -> Batch:
+        """Return tiles in the given order."""
+        if self._held:
+            parts = [torch.from_numpy(array[indices]) for array in self._held]
+        else:
+            parts = [torch.from_numpy(self._read_files(name, indices)) for name in self._names]
+        return Batch(parts[0].permute(0, 3, 1, 2), parts[1], parts[2] if len(parts) > 2 else None)
+
+    def _read_files(self, name: str, indices: np.ndarray) -> np.ndarray:
+        numbers = np.searchsorted(self._ends, indices, side="right")
+        starts = np.concatenate([[0], self._ends[:-1]])
+        side = self.databases[0].attributes["tile_size"]
+        result = np.empty((len(indices), side, side, *((3,) if name == "img" else ())), np.uint8)
+        for number in np.unique(numbers):
+            chosen = numbers == number
+            result[chosen] = self.databases[number].read(name, indices[chosen] - starts[number])
+        return result
+
+    def batches(self, plan: list[np.ndarray], device: torch.device) -> Iterator[Batch]:
+        """Yield the batches of a plan on the device, each read while the one before is used."""
+
+        def read(indices: np.ndarray) -> Batch:
+            batch = self.read(indices)
+            return batch.pinned() if device.type == "cuda" else batch
+
+        with ThreadPoolExecutor(1) as reader:
+            waiting = [reader.submit(read, indices) for indices in plan[:2]]
+            for position in range(len(plan)):
+                batch = waiting.pop(0).result()
+                if position + 2 < len(plan):
+                    waiting.append(reader.submit(read, plan[position + 2]))
+                yield batch.to(device)
+
+
+def epoch_plan(n_tiles: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Return the tiles of each batch of an epoch: each tile once, in an order fixed by seed and epoch."""
+    order = torch.randperm(n_tiles, generator=generator_of(seed, epoch)).numpy()
+    return np.array_split(order, math.ceil(n_tiles / batch_size))
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """Return a generator whose stream depends on all the numbers (and on nothing that ran before)."""
+    mixed = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(mixed[0]) << 32 | int(mixed[1]))

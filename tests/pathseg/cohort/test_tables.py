@@ -1,0 +1,117 @@
+import pytest
+
+from conftest import ROOT
+from pathseg.cohort.settings import load_schema
+from pathseg.cohort.tables import missing_files, read_samples, read_slides, slide_name
+from pathseg.errors import TableError
+
+SAMPLES = load_schema(ROOT / "config" / "schemas" / "samples.schema.yaml")
+SLIDES = load_schema(ROOT / "config" / "schemas" / "slides.schema.yaml")
+HEADER = "sample\tpatient\timage\tmask"
+
+
+def samples_of(tmp_path, text, encoding="utf-8"):
+    table = tmp_path / "samples.tsv"
+    table.write_bytes(text.encode(encoding))
+    return read_samples(table, SAMPLES)
+
+
+def test_rows_are_relative_to_the_table(tmp_path):
+    rows = samples_of(tmp_path, f"{HEADER}\tmpp\tpart\ns 1\tP1\t../i.png\tm/a b.png\t0.25\tval\n")
+    assert rows == [
+        {
+            "sample": "s 1",
+            "patient": "P1",
+            "image": str(tmp_path.parent / "i.png"),
+            "mask": str(tmp_path / "m" / "a b.png"),
+            "instances": None,
+            "mpp": 0.25,
+            "part": "val",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"\ufeff{HEADER}\ns\tp\ti\tm\n",
+        f"{HEADER}\r\ns\tp\ti\tm\r\n",
+        f"\n{HEADER}\n\ns\tp\ti\tm\n\n",
+        f"{HEADER}\ns\tp\ti\tm",
+    ],
+    ids=["byte-order mark", "Windows line ends", "empty lines", "no last line end"],
+)
+def test_what_spreadsheets_write_is_read(tmp_path, text):
+    assert [row["sample"] for row in samples_of(tmp_path, text)] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sample\timage\tmask\na\tb\tc\n", ["'patient'", "missing"]),
+        ("sample,patient,image,mask\na,b,c,d\n", ["tabs, not commas"]),
+        (f"{HEADER}\n", ["no rows"]),
+        ("", ["no rows"]),
+        (f"{HEADER}\na\tp\ti\tm\na\tp\tj\tn\n", ["line 3", "'a'", "already in line 2"]),
+        (f"{HEADER}\tpart\na\tp\ti\tm\tval\nb\tp\tj\tn\ttrain\n", ["patient 'p'", "one part only"]),
+        (f"{HEADER}\tpart\na\tp\ti\tm\tdev\n", ["line 2", "part", "'dev'"]),
+        (f"{HEADER}\tmpp\na\tp\ti\tm\t-1\n", ["line 2", "mpp", "'-1'"]),
+        (f"{HEADER}\tmpp\na\tp\ti\tm\t0\n", ["line 2", "mpp"]),
+        (f"{HEADER}\n../a\tp\ti\tm\n", ["line 2", "sample"]),
+        (f"{HEADER}\na/b\tp\ti\tm\n", ["line 2", "sample"]),
+        (f"{HEADER}\n-a\tp\ti\tm\n", ["line 2", "sample"]),
+        (f"{HEADER}\na\t\ti\tm\n", ["line 2", "patient"]),
+        (f"{HEADER}\na\tp\t\tm\n", ["line 2", "image"]),
+        (f"{HEADER}\na\tp\ti\tm\tx\n", ["line 2", "5 cells"]),
+        (f"{HEADER}\timage\na\tp\ti\tm\tx\n", ["'image' stands twice"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, words):
+    with pytest.raises(TableError) as caught:
+        samples_of(tmp_path, text)
+    for word in ["samples.tsv", *words]:
+        assert word in str(caught.value)
+
+
+def test_other_encodings_are_refused(tmp_path):
+    with pytest.raises(TableError, match="not UTF-8"):
+        samples_of(tmp_path, f"{HEADER}\nä\tp\ti\tm\n", "latin-1")
+
+
+def test_a_histoqc_table_is_read_as_it_is(tmp_path):
+    table = tmp_path / "results.tsv"
+    table.write_text(
+        "#start_time:\t2024-01-01\n#pipeline:\tx\n#dataset:filename\tcomments\tlevels\n1.svs\tdone\t3\n2.svs\t\t2\n"
+    )
+    rows = read_slides(str(table), SLIDES, "scans")
+    assert rows == [
+        {"path": "scans/1.svs", "mpp": None, "tissue": None, "slide": "1"},
+        {"path": "scans/2.svs", "mpp": None, "tissue": None, "slide": "2"},
+    ]
+
+
+def test_patterns_and_lists(tmp_path):
+    for name in ("b.svs", "a.svs", "c.tif"):
+        (tmp_path / name).touch()
+    rows = read_slides([f"{tmp_path}/*.svs", f"{tmp_path}/c.tif"], SLIDES)
+    assert [row["slide"] for row in rows] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(["x/1.svs", "y/1.svs"], ["two slides", "'1'"]), (["-x.svs"], ["rename"]), (["no/*.svs"], ["no file matches"])],
+)
+def test_slides_that_cannot_be_named_are_refused(names, words):
+    with pytest.raises(TableError) as caught:
+        read_slides(names, SLIDES)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_files_are_listed_but_not_those_of_the_workflow(tmp_path):
+    rows = [{"sample": "a", "image": "results/demo/a.png"}, {"sample": "b", "image": str(tmp_path / "b.png")}]
+    assert missing_files(rows, ["image"], "results/demo") == [f"b: image {tmp_path}/b.png does not exist"]
+
+
+def test_slide_names():
+    assert slide_name("x/a.b.ome.tif") == "a.b"

@@ -1,0 +1,60 @@
+"""What is written is read back by other libraries."""
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+
+from pathseg.images.pyramids import PyramidWriter
+
+COLORS = ["#999999", "#0072b2", "#d55e00"]
+
+
+def write(path, picture, strip, **options):
+    with PyramidWriter(path, picture.shape[-1], picture.shape[-2], 0.5, **options) as writer:
+        for y in range(0, picture.shape[-2], strip):
+            writer.append(picture[..., y : y + strip, :])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (700, 1300), (513, 512), (2000, 90)])
+@pytest.mark.parametrize("strip", [100, 512, 5000])
+def test_classes_come_back_at_every_level(tmp_path, rng, shape, strip):
+    classes = rng.integers(0, 3, shape, dtype=np.uint8)
+    write(tmp_path / "c.tif", classes, strip, colors=COLORS)
+    with tifffile.TiffFile(tmp_path / "c.tif") as tiff:
+        levels = tiff.series[0].levels
+        for number, level in enumerate(levels):
+            np.testing.assert_array_equal(level.asarray(), classes[:: 2**number, :: 2**number])
+        assert max(levels[-1].shape) <= 512
+        assert tiff.pages[0].tags["XResolution"].value[0] / tiff.pages[0].tags["XResolution"].value[1] == 20_000
+
+
+def test_a_viewer_sees_pyramid_colours_and_pixel_size(tmp_path, rng):
+    classes = rng.integers(0, 3, (1100, 1500), dtype=np.uint8)
+    write(tmp_path / "c.tif", classes, 300, colors=COLORS)
+    slide = openslide.OpenSlide(tmp_path / "c.tif")
+    assert slide.level_count == 3
+    assert float(slide.properties["tiff.XResolution"]) == 20_000
+    shown = np.asarray(slide.read_region((100, 200), 0, (64, 48)))[..., :3]
+    table = np.array([[153, 153, 153], [0, 114, 178], [213, 94, 0]])
+    np.testing.assert_array_equal(shown, table[classes[200:248, 100:164]])
+
+
+def test_planes(tmp_path, rng):
+    probabilities = rng.integers(0, 255, (3, 900, 700), dtype=np.uint8)
+    write(tmp_path / "p.tif", probabilities, 256, planes=3)
+    with tifffile.TiffFile(tmp_path / "p.tif") as tiff:
+        np.testing.assert_array_equal(tiff.series[0].levels[0].asarray(), probabilities)
+        np.testing.assert_array_equal(tiff.series[0].levels[1].asarray(), probabilities[:, ::2, ::2])
+
+
+def test_an_error_in_the_background_is_raised(tmp_path):
+    with pytest.raises((ValueError, OSError)), PyramidWriter(tmp_path / "no" / "c.tif", 600, 600, None) as writer:
+        for _ in range(50):
+            writer.append(np.zeros((12, 600), np.uint8))
+
+
+def test_an_error_of_the_caller_does_not_hang(tmp_path):
+    with pytest.raises(KeyError), PyramidWriter(tmp_path / "c.tif", 600, 600, None) as writer:
+        writer.append(np.zeros((100, 600), np.uint8))
+        raise KeyError

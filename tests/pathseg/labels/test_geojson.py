@@ -1,0 +1,41 @@
+import gzip
+import json
+import uuid
+
+import shapely
+from shapely.geometry import shape
+
+from pathseg.labels.geojson import AnnotationWriter
+
+
+def test_annotations_are_as_qupath_reads_them(tmp_path):
+    polygons = [shapely.box(0, 0, 4, 4) - shapely.box(1, 1, 2, 2), shapely.box(10, 0, 12, 5)]
+    with AnnotationWriter(tmp_path / "a.geojson.gz", ["stroma", "gland"], ["#999999", "#0072b2"], "slide") as writer:
+        for polygon in polygons:
+            writer.append(1, polygon, {"Area µm²": 15.0})
+    with gzip.open(tmp_path / "a.geojson.gz", "rt", encoding="utf-8") as file:
+        collection = json.load(file)
+    assert collection["type"] == "FeatureCollection"
+    for feature, polygon in zip(collection["features"], polygons, strict=True):
+        assert feature["type"] == "Feature"
+        assert str(uuid.UUID(feature["id"])) == feature["id"]
+        assert shape(feature["geometry"]).equals(polygon)
+        assert feature["properties"] == {
+            "objectType": "annotation",
+            "classification": {"name": "gland", "color": [0, 114, 178]},
+            "measurements": {"Area µm²": 15.0},
+        }
+    assert len({feature["id"] for feature in collection["features"]}) == 2
+
+
+def test_the_same_annotations_give_the_same_file(tmp_path):
+    for name in ("a", "b"):
+        with AnnotationWriter(tmp_path / name, ["x", "y"], ["#000000", "#ffffff"], "slide") as writer:
+            writer.append(1, shapely.box(0, 0, 1, 1), {})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_without_annotations_the_file_is_valid(tmp_path):
+    with AnnotationWriter(tmp_path / "a", ["x", "y"], ["#000000", "#ffffff"], "slide"):
+        pass
+    assert json.loads(gzip.decompress((tmp_path / "a").read_bytes()))["features"] == []

@@ -1,0 +1,94 @@
+"""Train on given databases in a process of its own, which tests can kill.
+
+Usage: train_in_a_process.py FOLDER [STEP]. Reads train.h5 and val.h5 in FOLDER, keeps its state in FOLDER/state, and
+writes FOLDER/final.pt at the end. With STEP, it kills itself by SIGKILL after so many steps.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from pathseg.network import training
+from pathseg.network.processes import process_number
+from pathseg.network.training import Trainer, TrainingSettings
+from pathseg.network.unet import UNet
+from pathseg.tiles.augmentation import Augmentation
+from pathseg.tiles.batches import Tiles
+from pathseg.tiles.database import TileDatabase
+
+SETTINGS = TrainingSettings(
+    epochs=3,
+    batch_size=2,
+    learning_rate=0.01,
+    warmup_epochs=1,
+    weight_decay=0.01,
+    gradient_clip=1,
+    ema_decay=0.9,
+    class_weights="balanced",
+    edges="dilation",
+    edge_weight=1.1,
+    edge_width=2,
+    edge_w0=10,
+    dice_weight=1,
+    patience=None,
+    precision="float32",
+    seed=1,
+    augmentation=Augmentation(),
+)
+
+
+def trainer_of(folder: Path, settings: TrainingSettings = SETTINGS, definition: dict | None = None) -> Trainer:
+    """Return a trainer on the databases in a folder."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return Trainer(
+        UNet(depth=2, wf=2),
+        Tiles([TileDatabase(folder / "train.h5")]),
+        Tiles([TileDatabase(folder / "val.h5")]),
+        settings,
+        ["a", "b"],
+        torch.device("cpu"),
+        folder / "state",
+        definition or {"settings": "1", "data": "1"},
+    )
+
+
+def train_and_save(
+    device: torch.device, folder: Path, file: str, epochs: int = 3, end_process: int | None = None
+) -> None:
+    """Train, alone or with other processes, and write the history; the given process is killed after three steps."""
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=4, epochs=epochs))
+    if process_number() == end_process:
+        die_after(trainer, 3)
+    trainer.run()
+    if not process_number():
+        (folder / file).write_text(json.dumps(trainer.history))
+
+
+def die_after(trainer: Trainer, steps: int) -> None:
+    """Let a training be killed after so many steps."""
+    left = iter(range(steps))
+    train_step = trainer._train_step
+
+    def step_or_die(*batch: object) -> torch.Tensor:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_step(*batch)
+
+    trainer._train_step = step_or_die
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    training.SECONDS_BETWEEN_SAVES = 0
+    trainer = trainer_of(folder)
+    if len(sys.argv) > 2:
+        die_after(trainer, int(sys.argv[2]))
+    best = trainer.run()
+    history = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in trainer.history]
+    torch.save({"best": best, "model": trainer.network.state_dict(), "history": history}, folder / "final.pt")

@@ -1,0 +1,162 @@
+"""Without seams: whatever the tile, the result is that of the whole image."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import small_unet
+from pathseg.images.views import ArrayView, Coverage, mirrored
+from pathseg.network.unet import smallest_input
+from pathseg.prediction.inference import Predictor, _Tile, predict_bands
+
+CPU = torch.device("cpu")
+
+
+def whole(network, image):
+    """Return the network's probabilities [C, H, W] of an image, mirrored far beyond its edges."""
+    height, width = image.shape[:2]
+    if network.padding:
+        border = -(-max(8 * 2**network.depth * 2, 64) // network.stride) * network.stride
+        rows = mirrored(-border, -(-height // network.stride) * network.stride + 2 * border, height)
+        columns = mirrored(-border, -(-width // network.stride) * network.stride + 2 * border, width)
+        top = border
+    else:
+        sizes = [smallest_input(network, side) for side in (height, width)]
+        border = (sizes[0] - network.output_size(sizes[0])) // 2
+        rows, columns = mirrored(-border, sizes[0], height), mirrored(-border, sizes[1], width)
+        top = 0
+    pixels = torch.from_numpy(image[np.ix_(rows, columns)]).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        output = F.softmax(network(pixels)[0], dim=0)
+    return output[:, top : top + height, top : top + width].numpy()
+
+
+def tiled(network, image, tile):
+    """Return the probabilities [C, H, W] that the predictor gives tile by tile, before they are rounded."""
+    predictor = Predictor([network], CPU, torch.float32)
+    view = ArrayView(image)
+    step = -(-tile // predictor.stride) * predictor.stride
+    result = np.zeros((network.n_classes, *image.shape[:2]), np.float32)
+    for y in range(0, view.height, step):
+        for x in range(0, view.width, step):
+            part = _Tile(x, y, min(step, view.width - x), min(step, view.height - y))
+            _, predicted = predictor.predict(predictor.read(view, part), part.height, part.width)
+            result[:, y : y + part.height, x : x + part.width] = predicted.numpy()
+    return result
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    depth=st.integers(2, 6),
+    up_mode=st.sampled_from(["upconv", "upsample"]),
+    batch_norm=st.booleans(),
+    padding=st.sampled_from([True, True, False]),
+    size=st.tuples(*[st.sampled_from([1, 2, 17, 31, 64, 97, 101])] * 2),
+    tile=st.integers(1, 90),
+    seed=st.integers(0, 9),
+)
+def test_tiles_equal_the_whole_image(depth, up_mode, batch_norm, padding, size, tile, seed):
+    depth = depth if padding else min(depth, 4)
+    network = small_unet(seed, depth=depth, wf=1, up_mode=up_mode, batch_norm=batch_norm, padding=padding)
+    image = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    assert np.abs(tiled(network, image, max(tile, network.stride * 2)) - whole(network, image)).max() < 1e-4
+
+
+@pytest.mark.parametrize("up_mode", ["upconv", "upsample"])
+def test_a_constant_image_repeats_with_the_stride(up_mode):
+    network = small_unet(depth=4, up_mode=up_mode)
+    result = tiled(network, np.full((90, 75, 3), 140, np.uint8), 24)
+    period = network.stride if up_mode == "upconv" else 1
+    np.testing.assert_allclose(result[:, period:], result[:, :-period], atol=1e-5)
+    np.testing.assert_allclose(result[:, :, period:], result[:, :, :-period], atol=1e-5)
+
+
+def join(bands):
+    bands = list(bands)
+    assert [band.y for band in bands] == list(np.cumsum([0] + [len(band.classes) for band in bands])[:-1])
+    return np.concatenate([b.classes for b in bands]), np.concatenate([b.probabilities for b in bands], axis=1)
+
+
+def test_bands_join_to_the_slide(tissue_field):
+    image, network = tissue_field[0], small_unet(n_classes=3)
+    predictor = Predictor([network], CPU, torch.float32)
+    expected = whole(network, image)
+    for tile in [16, 1000, 40, None]:
+        classes, probabilities = join(predict_bands(ArrayView(image), predictor, tile, None))
+        assert np.abs(probabilities / 255 - expected).max() < 0.51 / 255 + 1e-4
+        assert (classes == expected.argmax(0)).mean() > 0.999
+
+
+def test_only_tissue_is_looked_at_and_it_gets_the_same_result(tissue_field):
+    image, network = tissue_field[0], small_unet()
+    predictor = Predictor([network], CPU, torch.float32)
+    everywhere, _ = join(predict_bands(ArrayView(image), predictor, 32, None))
+    tissue = np.zeros((12, 16), bool)
+    tissue[3:6, 2:9] = tissue[10, 15] = True
+    classes, probabilities = join(predict_bands(ArrayView(image), predictor, 32, tissue))
+    looked_at = tissue.repeat(16, 0).repeat(16, 1)
+    np.testing.assert_array_equal(classes[looked_at], everywhere[looked_at])
+    assert not classes[~looked_at].any()
+    assert (probabilities[0][~looked_at] == 255).all()
+
+
+def test_models_are_averaged(tissue_field):
+    image, networks = tissue_field[0], [small_unet(seed) for seed in (1, 2)]
+    predictor = Predictor(networks, CPU, torch.float32)
+    _, probabilities = join(predict_bands(ArrayView(image), predictor, 64, None))
+    expected = (whole(networks[0], image) + whole(networks[1], image)) / 2
+    assert np.abs(probabilities / 255 - expected).max() < 0.51 / 255 + 1e-4
+
+
+def test_coverage_finds_the_extent_of_tissue():
+    mask = np.zeros((4, 4), bool)
+    mask[1, 2] = True
+    covers = Coverage(mask, 40, 40)
+    assert covers.extent(0, 0, 40, 40) == (10, 20, 20, 30)
+    assert covers.extent(0, 0, 40, 20) is None
+    assert covers.extent(12, 0, 20, 25) == (12, 20, 20, 25)
+    assert covers.rows(5, 10).sum() == 5 * 10
+
+
+@pytest.mark.parametrize(
+    ("wf", "dtype"), [(2, torch.bfloat16), (4, torch.bfloat16), (4, torch.float32), (6, torch.bfloat16)]
+)
+def test_the_border_costs_little_at_the_size_that_memory_allows(wf, dtype):
+    predictor = Predictor([small_unet(depth=5, wf=wf)], CPU, dtype)
+    height, width = predictor.kept_size(20_000, None)
+    computed = (height + 2 * predictor.border) * (width + 2 * predictor.border)
+    assert computed * 2**wf * dtype.itemsize * 5 < 1.1 * 2**29
+    assert computed / (height * width) < 1.4 if wf < 6 else 1.6
+
+
+def test_a_tile_that_is_too_small_is_enlarged_and_said(caplog):
+    predictor = Predictor([small_unet(depth=5)], CPU, torch.float32)
+    with caplog.at_level("INFO"):
+        assert predictor.kept_size(4000, 40) == (96, 96)
+    assert "takes 96 instead of 40" in caplog.text
+    assert predictor.kept_size(4000, 512) == (512, 512)
+
+
+def test_bands_of_wide_slides_are_lower():
+    predictor = Predictor([small_unet(depth=5)], CPU, torch.bfloat16)
+    assert predictor.kept_size(4000, None)[0] == 1024
+    assert predictor.kept_size(65_536, None)[0] == 768
+
+
+def test_turned_and_mirrored_tiles_are_averaged(tissue_field):
+    """The result does not depend on tiles; each of the eight ways alone is a turned network on a turned image."""
+    image, network = tissue_field[0][:64, :64], small_unet()
+    predictor = Predictor([network], CPU, torch.float32, tta=True)
+    whole_result, _ = join(predict_bands(ArrayView(image), predictor, 64, None))
+    _, in_tiles = join(predict_bands(ArrayView(image), predictor, 16, None))
+    expected = np.zeros((2, 64, 64), np.float32)
+    for turns in range(4):
+        for mirrored_too in (False, True):
+            seen = np.rot90(image, turns)[:, :: -1 if mirrored_too else 1]
+            output = whole(network, np.ascontiguousarray(seen))
+            expected += np.rot90(output[:, :, :: -1 if mirrored_too else 1], -turns, (1, 2)) / 8
+    assert np.abs(in_tiles / 255 - expected).max() < 0.51 / 255 + 1e-4
+    assert (whole_result == expected.argmax(0)).mean() > 0.999

@@ -1,0 +1,89 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from shapely.geometry import shape
+
+from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import Level, Slide
+from pathseg.labels.geojson import pixels_inside, read_annotations
+from pathseg.prediction.inference import Band
+from pathseg.prediction.outputs import SlideOutputs, class_rows
+
+NAMES, COLORS = ["stroma", "gland", "nerve"], ["#999999", "#0072b2", "#d55e00"]
+
+
+def view_of(height, width, downsample):
+    """A view of a slide without pixels."""
+    size = (round(width * downsample), round(height * downsample))
+    return ResampledSlide(Slide("s.tif", [Level(*size, 1.0)], 0.25, None, "none"), downsample)
+
+
+def bands_of(classes, probabilities, tissue, height):
+    for y in range(0, len(classes), height):
+        rows = slice(y, y + height)
+        yield Band(y, classes[rows], probabilities[:, rows], tissue[rows])
+
+
+def write(tmp_path, classes, probabilities=None, tissue=None, downsample=2.0, min_area=0, height=64):
+    paths = {name: tmp_path / name for name in ("classes", "annotations", "probability")}
+    probabilities = np.full((3, *classes.shape), 204, np.uint8) if probabilities is None else probabilities
+    tissue = np.ones(classes.shape, bool) if tissue is None else tissue
+    view = view_of(*classes.shape, downsample)
+    with SlideOutputs(paths, view, 0.25, NAMES, COLORS, min_area, "s") as outputs:
+        for band in bands_of(classes, probabilities, tissue, height):
+            outputs.add(band)
+    features = json.loads(gzip.decompress((tmp_path / "annotations").read_bytes()))["features"]
+    return outputs, features
+
+
+def test_sums_by_hand(tmp_path):
+    classes = np.array([[0, 1], [1, 0]], np.uint8)
+    probabilities = np.array([[[204, 51], [51, 255]], [[51, 204], [102, 0]], [[0, 0], [102, 0]]], np.uint8)
+    tissue = np.array([[True, True], [True, False]])
+    outputs, _ = write(tmp_path, classes, probabilities, tissue)
+    stroma, gland, nerve = class_rows(outputs, NAMES)
+    assert (stroma["pixels"], gland["pixels"], nerve["pixels"]) == (1, 2, 0)
+    assert gland["area_mm2"] == pytest.approx(2 * 0.5**2 / 1e6, abs=1e-6)
+    assert (stroma["mean_probability"], gland["mean_probability"]) == (0.8, 0.6)
+    assert gland["share_of_tissue"] == pytest.approx(2 / 3, abs=1e-6)
+    assert (gland["regions"], nerve["regions"], stroma["regions"]) == (2, 0, None)
+
+
+@pytest.mark.parametrize("downsample", [1.0, 2.0, 3.7])
+def test_annotations_burnt_back_give_the_class_map(tmp_path, rng, downsample):
+    classes = (rng.random((20, 30)) * 3).astype(np.uint8).repeat(8, 0).repeat(8, 1)[:150, :230]
+    _, features = write(tmp_path, classes, downsample=downsample)
+    (tmp_path / "a.geojson").write_text(json.dumps(features))
+    slide = view_of(*classes.shape, downsample).slide
+    burnt = np.zeros_like(classes)
+    for annotation in read_annotations(tmp_path / "a.geojson"):
+        scale = (230 / slide.width, 150 / slide.height)
+        burnt[pixels_inside(annotation.polygon, (0, 0, 230, 150), scale)] = NAMES.index(annotation.name)
+    assert (burnt == classes).mean() > 0.999
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "classes"), classes)
+
+
+def test_small_regions_are_left_out_of_the_annotations_alone(tmp_path):
+    classes = np.zeros((50, 50), np.uint8)
+    classes[10:20, 10:20] = 1
+    classes[30:32, 30:32] = 1
+    outputs, features = write(tmp_path, classes, min_area=10)
+    assert [shape(feature["geometry"]).area for feature in features] == [400]
+    assert features[0]["properties"]["measurements"] == {"Mean probability": 0.8, "Area µm²": 25.0}
+    assert class_rows(outputs, NAMES)[1]["pixels"] == 104
+
+
+@pytest.mark.parametrize("height", [16, 37, 5000])
+def test_the_thumbnail_does_not_depend_on_the_bands(tmp_path, rng, height):
+    classes = rng.integers(0, 2, (40, 4100), dtype=np.uint8)
+    outputs, _ = write(tmp_path, classes, height=height)
+    np.testing.assert_array_equal(outputs.thumbnail(), classes[::3, ::3])
+
+
+def test_an_error_leaves_the_caller_its_error(tmp_path):
+    paths = {name: tmp_path / name for name in ("classes", "annotations")}
+    with pytest.raises(KeyError), SlideOutputs(paths, view_of(10, 10, 1), None, NAMES, COLORS, 0, "s"):
+        raise KeyError
