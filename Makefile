@@ -1,5 +1,5 @@
 # make run   the demo: cohort, training, scores, slide predictions and results/report.html
-# make test  all tests
+# make test  the tests; make test-slow  the longer proofs
 # make help  every target
 
 VENV := .venv
@@ -9,10 +9,10 @@ CORES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run report test check format bench clean
+.PHONY: help run report test test-slow check format bench clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/installed  ## Run the workflow on the demo cohort and write results/report.html
 	snakemake --cores $(CORES)
@@ -25,8 +25,11 @@ report:  ## Write results/report.html of what is there
 	mv results/.part.report.html results/report.html
 	@echo "Open results/report.html; slide predictions are in results/slides (to look at them in a browser: snakemake view)."
 
-test: $(VENV)/installed-dev  ## Run all tests
-	pytest --numprocesses $(CORES) --dist loadfile
+test: $(VENV)/installed-dev  ## Run the tests, and say at the end what was skipped and why
+	pytest --numprocesses $(CORES) --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/installed-dev  ## Run the longer proofs that make test leaves out
+	pytest --numprocesses $(CORES) --dist loadfile -m slow
 
 check: $(VENV)/installed-dev  ## Check style, types and rules
 	ruff check .
