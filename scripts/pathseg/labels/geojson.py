@@ -3,6 +3,8 @@
 import gzip
 import json
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 import shapely
 from shapely.geometry import Polygon
-from shapely.geometry.base import BaseGeometry
 
 from pathseg.colors import rgb_of
 from pathseg.errors import ImageError
@@ -122,11 +123,14 @@ def _crossings(starts: np.ndarray, ends: np.ndarray, height: int) -> tuple[np.nd
     return rows, columns
 
 
+# Batches of annotations that may wait to be written, so that a slow disk does not fill the memory.
+BATCHES_WAITING = 4
+
 _NAMESPACE = uuid.UUID("8a2f5c1e-6a39-4f0e-9d0b-3f1f2b6f7d11")
 
 
 class AnnotationWriter:
-    """Write annotations as a stream, whose features never are in memory together.
+    """Write annotations as a stream in the background, so that features never are in memory together.
 
     Parameters
     ----------
@@ -142,34 +146,48 @@ class AnnotationWriter:
         # Neither name nor time in the header, so that the same annotations give the same bytes.
         self._raw = open(path, "wb")  # noqa: SIM115
         self._file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=self._raw, mtime=0)
-        self._names, self._colors, self._key = names, [rgb_of(color) for color in colors], key
+        self._classes = [
+            json.dumps({"name": name, "color": rgb_of(color)}) for name, color in zip(names, colors, strict=True)
+        ]
+        self._key = key
         self.count = 0
+        # Text and compression leave the thread that finds the outlines free.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="annotations")
+        self._waiting: list[Future[None]] = []
         self._write('{"type": "FeatureCollection", "features": [')
 
-    def append(self, class_index: int, geometry: BaseGeometry, measurements: dict[str, float]) -> None:
-        """Add an annotation.
+    def append(self, class_indices: np.ndarray, geometries: np.ndarray, measurements: dict[str, np.ndarray]) -> None:
+        """Add annotations.
 
         Parameters
         ----------
-        class_index
-            Its class.
-        geometry
-            Polygon in the slide's finest pixels.
+        class_indices
+            int [n], their classes.
+        geometries
+            object [n], polygons in the slide's finest pixels.
         measurements
-            Numbers that QuPath shows beside it.
+            By name, float [n], the numbers that QuPath shows beside them.
         """
-        properties = {
-            "objectType": "annotation",
-            "classification": {"name": self._names[class_index], "color": self._colors[class_index]},
-            "measurements": measurements,
-        }
-        identifier = uuid.uuid5(_NAMESPACE, f"{self._key}/{self.count}")
+        while len(self._waiting) >= BATCHES_WAITING:
+            self._waiting.pop(0).result()
+        self._waiting.append(self._thread.submit(self._append, class_indices, geometries, measurements))
+
+    def _append(self, class_indices: np.ndarray, geometries: np.ndarray, measurements: dict[str, np.ndarray]) -> None:
         # The geometry is JSON already; reading it to write it again would take most of the time.
-        self._write(
-            f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{identifier}", '
-            f'"geometry": {shapely.to_geojson(geometry)}, "properties": {json.dumps(properties)}}}'
-        )
-        self.count += 1
+        rows = zip(class_indices.tolist(), shapely.to_geojson(geometries).tolist(), strict=True)
+        names = [json.dumps(name) for name in measurements]
+        values = np.column_stack([np.zeros((len(geometries), 0)), *measurements.values()]).tolist()
+        lines = []
+        for (class_index, geometry), numbers in zip(rows, values, strict=True):
+            identifier = uuid.uuid5(_NAMESPACE, f"{self._key}/{self.count}")
+            measured = ", ".join(f"{name}: {number}" for name, number in zip(names, numbers, strict=True))
+            lines.append(
+                f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{identifier}", "geometry": {geometry}, '
+                f'"properties": {{"objectType": "annotation", "classification": {self._classes[class_index]}, '
+                f'"measurements": {{{measured}}}}}}}'
+            )
+            self.count += 1
+        self._write("".join(lines))
 
     def _write(self, text: str) -> None:
         self._file.write(text.encode())
@@ -180,7 +198,15 @@ class AnnotationWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._write("\n]}\n")
-        self._file.close()
-        self._raw.close()
+        self._thread.shutdown(wait=True, cancel_futures=kind is not None)
+        try:
+            if kind is None:
+                for batch in self._waiting:
+                    batch.result()
+                self._write("\n]}\n")
+                self._file.close()
+        finally:
+            # After an error, whatever cannot be written any more is of no use.
+            with suppress(OSError):
+                self._file.close()
+            self._raw.close()

@@ -1,59 +1,74 @@
 """Outlines of classes as polygons along pixel edges, found band by band, so that a slide need not be in memory.
 
 The outline runs between pixels, not through them, so that areas are exact and a polygon burnt into pixels gives the
-class map back.
+class map back. GDAL follows the outlines (`rasterio.features.shapes`); what is here joins them over bands.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Self
 
 import cv2
 import numpy as np
 import shapely
+from rasterio import features
 from shapely.geometry import Polygon
-from shapely.geometry.base import BaseGeometry
-
-# Directions of edges: right, down, left, up. The object is on the right of an edge.
-_STEPS = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
 
 
-@dataclass
-class Component:
-    """A connected region of one class.
+@dataclass(frozen=True)
+class Regions:
+    """Connected regions of classes, the same number in each array.
 
     Attributes
     ----------
-    class_index : int
-        Its class.
+    class_indices : numpy.ndarray
+        int64 [n], class of each.
+    polygons : numpy.ndarray
+        object [n], `shapely.Polygon` in pixels of the class map.
+    pixels : numpy.ndarray
+        int64 [n], areas.
+    probability_sums : numpy.ndarray
+        float64 [n], sums over a region's pixels of the probability (0..1) of its class.
+    """
+
+    class_indices: np.ndarray
+    polygons: np.ndarray
+    pixels: np.ndarray
+    probability_sums: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.polygons)
+
+    def at_least(self, pixels: float) -> Self:
+        """Return those that have so many pixels or more."""
+        large = self.pixels >= pixels
+        return type(self)(*(values[large] for values in vars(self).values()))
+
+
+@dataclass
+class _Part:
+    """What is known of a region that may go on in the next band.
+
+    Attributes
+    ----------
     polygons : list of shapely.Polygon
-        Its parts, in pixels of the class map; one after `joined`.
-    pixels : int
-        Its area.
-    probability_sum : float
-        Sum over its pixels of the probability (0..1) of its class.
-    part_of : Component, optional
+        One for each band that it has been seen in, or more.
+    part_of : _Part, optional
         What it has been merged into.
     """
 
-    class_index: int
     polygons: list[Polygon] = field(default_factory=list)
     pixels: int = 0
     probability_sum: float = 0.0
-    part_of: "Component | None" = None
+    part_of: "_Part | None" = None
 
-    def joined(self) -> Polygon:
-        """Return the whole region as one polygon, whose parts in neighbouring bands are merged."""
-        joined = self.polygons[0] if len(self.polygons) == 1 else shapely.coverage_union_all(self.polygons)
-        if not joined.is_valid:
-            # The outlines of two bands may make one that touches itself in a corner; slower, this makes a hole of it.
-            joined = shapely.union_all(self.polygons)
-        return joined.simplify(0)
-
-    def root(self) -> "Component":
+    def root(self) -> "_Part":
         """Return the region that this one has become a part of, or itself."""
         return self if self.part_of is None else self.part_of.root()
 
-    def merge(self, other: "Component") -> None:
+    def merge(self, other: "_Part") -> None:
         """Take in another part of the same region."""
         into, part = self.root(), other.root()
         if into is part:
@@ -65,8 +80,14 @@ class Component:
         into.probability_sum += part.probability_sum
         part.part_of, part.polygons = into, []
 
+    def joined(self) -> Polygon:
+        """Return the whole region as one polygon, without the corners that were only those of bands."""
+        if len(self.polygons) == 1:
+            return self.polygons[0]
+        return shapely.union_all(self.polygons).simplify(0)
 
-class ComponentFinder:
+
+class RegionFinder:
     """Find the connected regions (by edges, not corners) of a class map that comes in bands.
 
     Parameters
@@ -77,11 +98,12 @@ class ComponentFinder:
 
     def __init__(self, n_classes: int) -> None:
         self.n_classes = n_classes
-        self._open: dict[int, dict[int, Component]] = {c: {} for c in range(1, n_classes)}
+        # By class: the regions that reach the last row of the band before, by label, and the labels of that row.
+        self._open: dict[int, dict[int, _Part]] = {c: {} for c in range(1, n_classes)}
         self._last_labels: dict[int, np.ndarray] = {}
 
-    def add(self, y: int, classes: np.ndarray, probabilities: np.ndarray) -> Iterator[Component]:
-        """Take the next band and yield the regions that end in it.
+    def add(self, y: int, classes: np.ndarray, confidence: np.ndarray) -> Iterator[Regions]:
+        """Take the next band and yield, class by class, the regions that end in it.
 
         Parameters
         ----------
@@ -89,32 +111,34 @@ class ComponentFinder:
             Its first row.
         classes
             uint8 [h, W], class indices.
-        probabilities
-            uint8 [C, h, W], probability times 255.
+        confidence
+            uint8 [h, W], probability of that class times 255.
         """
         for class_index in range(1, self.n_classes):
-            columns = np.flatnonzero((classes == class_index).any(axis=0))
+            mask = classes == class_index
+            columns = np.flatnonzero(mask.any(axis=0))
             first, last = np.zeros((2, classes.shape[1]), np.int32)
-            found: dict[int, Component] = {}
             if len(columns):
                 # Only where the class is: a slide is wide, and its tissue often is not.
                 used = slice(int(columns[0]), int(columns[-1]) + 1)
-                mask = (classes[:, used] == class_index).astype(np.uint8)
-                count, labels = cv2.connectedComponents(mask, connectivity=4)
-                first[used], last[used] = labels[0], labels[-1]
-                found = _components_of(class_index, count, labels, (used.start, y), probabilities[class_index][:, used])
-            yield from self._continue(class_index, first, last, found)
+                found = _LabelledBand(mask[:, used], confidence[:, used])
+                first[used], last[used] = found.labels[0], found.labels[-1]
+                found.trace(used.start, y)
+                whole = ~found.touching()
+                yield found.regions(class_index, whole)
+                parts = found.parts(~whole)
+            else:
+                parts = {}
+            yield _joined(class_index, self._continue(class_index, first, last, parts))
 
-    def finish(self) -> Iterator[Component]:
-        """Yield the regions that reach the last row."""
-        for open_ones in self._open.values():
-            yield from {id(component): component for component in open_ones.values()}.values()
+    def finish(self) -> Iterator[Regions]:
+        """Yield, class by class, the regions that reach the last row."""
+        for class_index, open_ones in self._open.items():
+            yield _joined(class_index, list({id(part): part for part in open_ones.values()}.values()))
             open_ones.clear()
 
-    def _continue(
-        self, class_index: int, first: np.ndarray, last: np.ndarray, found: dict[int, Component]
-    ) -> Iterator[Component]:
-        """Merge a band's regions with those that reached the end of the band before, and yield those that end here.
+    def _continue(self, class_index: int, first: np.ndarray, last: np.ndarray, found: dict[int, _Part]) -> list[_Part]:
+        """Merge a band's parts with those that reached the end of the band before, and return those that end here.
 
         `first` and `last` are the labels of the band's first and last row.
         """
@@ -126,113 +150,75 @@ class ComponentFinder:
         roots = {id(root): root for root in (part.root() for part in [*before.values(), *found.values()])}
         self._open[class_index] = {label: found[label].root() for label in np.unique(last[last > 0]).tolist()}
         self._last_labels[class_index] = last
-        still_open = {id(component) for component in self._open[class_index].values()}
-        yield from (root for key, root in roots.items() if key not in still_open)
+        still_open = {id(part) for part in self._open[class_index].values()}
+        return [root for key, root in roots.items() if key not in still_open]
 
 
-def _components_of(
-    class_index: int, count: int, labels: np.ndarray, corner: tuple[int, int], probability: np.ndarray
-) -> dict[int, Component]:
-    pixels = np.bincount(labels.ravel(), minlength=count)
-    sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=count) / 255
-    components = {
-        label: Component(class_index, [], int(pixels[label]), float(sums[label])) for label in range(1, count)
-    }
-    shells: dict[int, list[np.ndarray]] = {}
-    holes: dict[int, list[np.ndarray]] = {}
-    for label, ring in trace_rings(labels):
-        (shells if _signed_area(ring) > 0 else holes).setdefault(label, []).append(ring + corner)
-    for label, component in components.items():
-        component.polygons.append(Polygon(shells[label][0], holes.get(label, [])))
-    return components
-
-
-def _signed_area(ring: np.ndarray) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    inner = x[:-1] @ y[1:] - x[1:] @ y[:-1]
-    return float(inner + x[-1] * y[0] - x[0] * y[-1]) / 2
-
-
-def trace_rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Follow the edges between pixels of different labels.
+class _LabelledBand:
+    """The connected regions of one class in one band, by label from 1.
 
     Parameters
     ----------
-    labels
-        int32 [H, W]; 0 is outside. Regions are connected by edges.
-
-    Yields
-    ------
-    label : int
-        Label of a region.
-    ring : numpy.ndarray
-        int [n, 2], corners (x, y) of one of its rings; clockwise on the screen if it is an outer one.
+    mask
+        bool [h, w], where the class is.
+    confidence
+        uint8 [h, w], its probability times 255.
     """
-    padded = np.pad(labels, 1)
-    inside = padded[1:-1, 1:-1]
-    across = labels.shape[1] + 1
-    starts, directions, owners = [], [], []
-    # The neighbour beyond the edge, the edge's start relative to the pixel's corner, for each direction.
-    neighbours = (padded[:-2, 1:-1], padded[1:-1, 2:], padded[2:, 1:-1], padded[1:-1, :-2])
-    corners = ((0, 0), (1, 0), (1, 1), (0, 1))
-    for direction, (neighbour, (dx, dy)) in enumerate(zip(neighbours, corners, strict=True)):
-        rows, columns = np.nonzero((inside > 0) & (inside != neighbour))
-        starts.append((rows + dy) * across + columns + dx)
-        directions.append(np.full(len(rows), direction))
-        owners.append(inside[rows, columns])
-    edges = np.concatenate(starts), np.concatenate(directions), np.concatenate(owners)
-    yield from _walk(*edges, _following_edges(*edges, across), labels.shape)
+
+    def __init__(self, mask: np.ndarray, confidence: np.ndarray) -> None:
+        self.mask = mask
+        self.count, self.labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+        inside = self.labels[mask]
+        self._pixels = np.bincount(inside, minlength=self.count)
+        self._sums = np.bincount(inside, weights=confidence[mask], minlength=self.count) / 255
+        self._polygons = np.empty(self.count, object)
+
+    def trace(self, x: int, y: int) -> None:
+        """Follow the outlines of all regions; (x, y) is the band's first pixel."""
+        numbers, corners_of_ring, rings_of_shape, of_label = array("d"), array("q"), array("q"), array("q")
+        # Numbers at once: what is kept as tuples costs more time to keep than to find.
+        for shape, label in features.shapes(self.labels, mask=self.mask, connectivity=4):
+            for ring in shape["coordinates"]:
+                numbers.extend(chain.from_iterable(ring))
+                corners_of_ring.append(len(ring))
+            rings_of_shape.append(len(shape["coordinates"]))
+            of_label.append(int(label))
+        corners = np.frombuffer(numbers).reshape(-1, 2) + (x, y)
+        rings = shapely.linearrings(corners, indices=np.repeat(np.arange(len(corners_of_ring)), corners_of_ring))
+        shapes = shapely.polygons(rings, indices=np.repeat(np.arange(len(rings_of_shape)), rings_of_shape))
+        self._polygons[np.frombuffer(of_label, np.int64)] = shapes
+
+    def touching(self) -> np.ndarray:
+        """Say which labels reach the first or the last row: bool [count]; the background counts as one."""
+        touches = np.zeros(self.count, bool)
+        touches[self.labels[0]] = touches[self.labels[-1]] = touches[0] = True
+        return touches
+
+    def regions(self, class_index: int, chosen: np.ndarray) -> Regions:
+        """Return the chosen labels (bool [count]) as regions."""
+        classes = np.full(int(chosen.sum()), class_index)
+        return Regions(classes, self._polygons[chosen], self._pixels[chosen], self._sums[chosen])
+
+    def parts(self, chosen: np.ndarray) -> dict[int, _Part]:
+        """Return the chosen labels (bool [count]) but the background as parts of regions."""
+        return {
+            label: _Part([self._polygons[label]], int(self._pixels[label]), float(self._sums[label]))
+            for label in np.flatnonzero(chosen).tolist()
+            if label
+        }
 
 
-def _following_edges(start: np.ndarray, direction: np.ndarray, owner: np.ndarray, across: int) -> np.ndarray:
-    """Return for each edge the one that goes on from its end around the same region: int [n].
-
-    At a corner where a region touches itself, the turn to the left keeps to the pixel outside the region: what it
-    encloses there becomes a hole that touches the outline in a point, which is valid; an outline through the same
-    corner twice would not be.
-    """
-    count = len(start)
-    n_corners = int(start.max()) + 2 * across + 2 if count else 0
-    step = _STEPS[:, 0] + _STEPS[:, 1] * across
-    end = start + step[direction]
-    by_start = np.full((4, n_corners), -1, np.int64)
-    by_start[direction, start] = np.arange(count)
-    following = np.full(count, -1, np.int64)
-    for turn in (3, 0, 1):  # left, straight on, right
-        candidate = by_start[(direction + turn) % 4, end]
-        fits = (following < 0) & (candidate >= 0) & (owner[candidate] == owner)
-        following[fits] = candidate[fits]
-    return following
+def _joined(class_index: int, parts: list[_Part]) -> Regions:
+    polygons = np.empty(len(parts), object)
+    polygons[:] = [part.joined() for part in parts]
+    return Regions(
+        np.full(len(parts), class_index),
+        polygons,
+        np.array([part.pixels for part in parts], np.int64),
+        np.array([part.probability_sum for part in parts], np.float64),
+    )
 
 
-def _walk(
-    start: np.ndarray, direction: np.ndarray, owner: np.ndarray, following: np.ndarray, shape: tuple[int, int]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the closed walks over edges: the corners where the direction changes, and all on the first and last line.
-
-    There the next band's outlines go on, whose corners must be the same points for the two to be joined.
-    """
-    across = shape[1] + 1
-    line = start // across
-    is_corner = (line == 0) | (line == shape[0])
-    turns = direction[following] != direction
-    is_corner[following[turns]] = True
-    next_of, corner_of = following.tolist(), is_corner.tolist()
-    seen = bytearray(len(next_of))
-    for first in np.flatnonzero(is_corner).tolist():
-        if seen[first]:
-            continue
-        ring = []
-        edge = first
-        while not seen[edge]:
-            seen[edge] = 1
-            if corner_of[edge]:
-                ring.append(edge)
-            edge = next_of[edge]
-        corners = start[ring]
-        yield int(owner[first]), np.column_stack([corners % across, corners // across])
-
-
-def to_full_resolution(geometry: BaseGeometry, factor_x: float, factor_y: float) -> BaseGeometry:
+def to_full_resolution(geometries: np.ndarray, factor_x: float, factor_y: float) -> np.ndarray:
     """Scale coordinates by (factor_x, factor_y) to a slide's finest pixels, rounded to hundredths."""
-    return shapely.transform(geometry, lambda points: np.round(points * (factor_x, factor_y), 2))
+    return shapely.transform(geometries, lambda points: np.round(points * (factor_x, factor_y), 2))

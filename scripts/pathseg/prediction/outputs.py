@@ -11,7 +11,7 @@ import numpy as np
 from pathseg.images.pyramids import PyramidWriter
 from pathseg.images.resampling import ResampledSlide
 from pathseg.labels.geojson import AnnotationWriter
-from pathseg.labels.outlines import Component, ComponentFinder, to_full_resolution
+from pathseg.labels.outlines import RegionFinder, Regions, to_full_resolution
 from pathseg.prediction.inference import Band
 
 # Pixels whose outlines are followed at a time.
@@ -68,7 +68,7 @@ class SlideOutputs:
         self.seconds = {"outlines": 0.0, "writing": 0.0}
         self._min_pixels = min_area_um2 / self.pixel_um2 if self.pixel_um2 else 0
         self._factors = view.slide.width / view.width, view.slide.height / view.height
-        self._finder = ComponentFinder(len(names))
+        self._finder = RegionFinder(len(names))
         self._thumbnail: list[np.ndarray] = []
         self._step = max(1, -(-max(view.width, view.height) // THUMBNAIL_SIDE))
         self._stack = ExitStack()
@@ -94,11 +94,11 @@ class SlideOutputs:
         height = len(band.classes)
         used = int(np.count_nonzero(band.classes.any(axis=0)))
         rows = max(64, OUTLINE_PIXELS // max(used, 1))
+        confidence = np.take_along_axis(band.probabilities, band.classes[None], axis=0)[0]
         for top in range(0, height, rows):
             part = np.s_[top : top + rows]
-            found = self._finder.add(band.y + top, band.classes[part], band.probabilities[:, part])
-            for component in found:
-                self._annotate(component)
+            for regions in self._finder.add(band.y + top, band.classes[part], confidence[part]):
+                self._annotate(regions)
         self.seconds["outlines"] += time.monotonic() - started
 
     def _count(self, band: Band) -> None:
@@ -112,15 +112,14 @@ class SlideOutputs:
         background = band.tissue & (band.classes == 0)
         self.probability[0] += np.sum(band.probabilities[0], where=background, dtype=np.int64) / 255
 
-    def _annotate(self, component: Component) -> None:
-        if component.pixels < self._min_pixels:
-            return
-        measurements = {"Mean probability": round(component.probability_sum / component.pixels, 4)}
+    def _annotate(self, regions: Regions) -> None:
+        regions = regions.at_least(self._min_pixels)
+        measurements = {"Mean probability": np.round(regions.probability_sums / regions.pixels, 4)}
         if self.pixel_um2:
-            measurements["Area µm²"] = round(component.pixels * self.pixel_um2, 2)
-        polygon = to_full_resolution(component.joined(), *self._factors)
-        self._annotations.append(component.class_index, polygon, measurements)
-        self.regions[component.class_index] += 1
+            measurements["Area µm²"] = np.round(regions.pixels * self.pixel_um2, 2)
+        polygons = to_full_resolution(regions.polygons, *self._factors)
+        self._annotations.append(regions.class_indices, polygons, measurements)
+        self.regions += np.bincount(regions.class_indices, minlength=len(self.regions))
 
     def thumbnail(self) -> np.ndarray:
         """Return the class map with every n-th pixel, at most `THUMBNAIL_SIDE` a side: uint8 [h, w]."""
@@ -135,8 +134,8 @@ class SlideOutputs:
         """Write what is left and close the files."""
         started = time.monotonic()
         if kind is None:
-            for component in self._finder.finish():
-                self._annotate(component)
+            for regions in self._finder.finish():
+                self._annotate(regions)
         self._stack.__exit__(kind, error, trace)
         self.seconds["writing"] += time.monotonic() - started
 

@@ -2,6 +2,7 @@ import gzip
 import json
 import uuid
 
+import numpy as np
 import shapely
 from shapely.geometry import shape
 
@@ -11,8 +12,8 @@ from pathseg.labels.geojson import AnnotationWriter
 def test_annotations_are_as_qupath_reads_them(tmp_path):
     polygons = [shapely.box(0, 0, 4, 4) - shapely.box(1, 1, 2, 2), shapely.box(10, 0, 12, 5)]
     with AnnotationWriter(tmp_path / "a.geojson.gz", ["stroma", "gland"], ["#999999", "#0072b2"], "slide") as writer:
-        for polygon in polygons:
-            writer.append(1, polygon, {"Area µm²": 15.0})
+        writer.append(np.array([1]), np.array(polygons[:1]), {"Area µm²": np.array([15.0])})
+        writer.append(np.array([1]), np.array(polygons[1:]), {"Area µm²": np.array([15.0])})
     with gzip.open(tmp_path / "a.geojson.gz", "rt", encoding="utf-8") as file:
         collection = json.load(file)
     assert collection["type"] == "FeatureCollection"
@@ -31,7 +32,7 @@ def test_annotations_are_as_qupath_reads_them(tmp_path):
 def test_the_same_annotations_give_the_same_file(tmp_path):
     for name in ("a", "b"):
         with AnnotationWriter(tmp_path / name, ["x", "y"], ["#000000", "#ffffff"], "slide") as writer:
-            writer.append(1, shapely.box(0, 0, 1, 1), {})
+            writer.append(np.array([1]), np.array([shapely.box(0, 0, 1, 1)]), {})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

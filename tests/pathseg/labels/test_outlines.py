@@ -3,17 +3,18 @@ import numpy as np
 import pytest
 import shapely
 
-from pathseg.labels.outlines import ComponentFinder, to_full_resolution
+from pathseg.labels.outlines import RegionFinder, to_full_resolution
 
 
-def components_of(classes, band_height, n_classes=3):
-    finder = ComponentFinder(n_classes)
-    probabilities = np.full((n_classes, *classes.shape), 51, np.uint8)
+def regions_of(classes, band_height, n_classes=3):
+    """Return class, polygon, pixels and sum of probabilities of each region of a map that comes in bands."""
+    finder = RegionFinder(n_classes)
     found = []
     for y in range(0, len(classes), band_height):
-        rows = slice(y, y + band_height)
-        found += finder.add(y, classes[rows], probabilities[:, rows])
-    return [*found, *finder.finish()]
+        rows = classes[y : y + band_height]
+        found += finder.add(y, rows, np.full(rows.shape, 51, np.uint8))
+    found += finder.finish()
+    return [region for regions in found for region in zip(*vars(regions).values(), strict=True)]
 
 
 @pytest.mark.parametrize("smooth", [0, 3])
@@ -25,27 +26,27 @@ def test_outlines_give_the_class_map_back(smooth, seed):
     classes = np.digitize(cv2.blur(noise, (smooth, smooth)) if smooth else noise, [0.45, 0.55]).astype(np.uint8)
     y, x = np.mgrid[0:height, 0:width] + 0.5
     burnt = np.zeros_like(classes)
-    components = components_of(classes, int(band))
-    for component in components:
-        polygon = component.joined()
+    regions = regions_of(classes, int(band))
+    for class_index, polygon, pixels, probability_sum in regions:
         assert polygon.is_valid
         assert polygon.geom_type == "Polygon"
-        assert polygon.area == component.pixels
-        assert component.probability_sum == pytest.approx(component.pixels * 0.2)
+        assert polygon.area == pixels
+        assert probability_sum == pytest.approx(pixels * 0.2)
+        # No corner that is none: the outline is as short as it can be.
+        assert len(shapely.get_coordinates(polygon)) == len(shapely.get_coordinates(polygon.simplify(0)))
         inside = shapely.contains_xy(polygon, x, y)
         assert not burnt[inside].any()
-        burnt[inside] = component.class_index
+        burnt[inside] = class_index
     np.testing.assert_array_equal(burnt, classes)
     counts = [cv2.connectedComponents((classes == c).astype(np.uint8), connectivity=4)[0] - 1 for c in (1, 2)]
-    assert len(components) == sum(counts)
+    assert len(regions) == sum(counts)
 
 
 def test_a_ring_across_bands_keeps_its_hole():
     classes = np.zeros((40, 40), np.uint8)
     classes[5:35, 5:35] = 1
     classes[15:25, 15:25] = 0
-    (component,) = components_of(classes, 7)
-    polygon = component.joined()
+    ((_, polygon, _, _),) = regions_of(classes, 7)
     assert len(polygon.interiors) == 1
     assert len(polygon.exterior.coords) == 5
 
@@ -53,19 +54,18 @@ def test_a_ring_across_bands_keeps_its_hole():
 def test_diagonal_neighbours_are_two_regions_and_make_a_valid_hole():
     classes = np.ones((4, 4), np.uint8)
     classes[1, 1] = classes[2, 2] = 0
-    (component,) = components_of(classes, 4)
-    assert component.joined().is_valid
-    assert component.joined().area == 14
-    assert len(components_of(1 - classes, 4)) == 2
+    ((_, polygon, _, _),) = regions_of(classes, 4)
+    assert polygon.is_valid
+    assert polygon.area == 14
+    assert len(regions_of(1 - classes, 4)) == 2
 
 
 def test_regions_come_as_soon_as_they_end():
-    finder = ComponentFinder(2)
+    finder = RegionFinder(2)
     classes = np.zeros((10, 10), np.uint8)
     classes[2:4, 2:4] = 1
-    probabilities = np.zeros((2, 10, 10), np.uint8)
-    assert len(list(finder.add(0, classes, probabilities))) == 1
-    assert not list(finder.finish())
+    assert sum(len(regions) for regions in finder.add(0, classes, np.zeros((10, 10), np.uint8))) == 1
+    assert not sum(len(regions) for regions in finder.finish())
 
 
 def test_scaling_keeps_corners_together():
