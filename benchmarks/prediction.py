@@ -31,7 +31,7 @@ from pathseg.network.devices import autocast, choose_devices, compute_type
 from pathseg.network.unet import UNet
 from pathseg.prediction.inference import Predictor, predict_bands
 from pathseg.prediction.outputs import SlideOutputs
-from pathseg.tiles.augmentation import Augmentation, augment, draw_changes
+from pathseg.tiles.augmentation import Augmentation, augment, draw_params
 from pathseg_demo.synthesis import draw_field, draw_patient
 
 SIDE = 4096
@@ -56,7 +56,7 @@ def train(network: UNet, image: np.ndarray, mask: np.ndarray, steps: int) -> UNe
         images = np.stack([image[y : y + 256, x : x + 256] for y, x in corners])
         masks = np.stack([mask[y : y + 256, x : x + 256] for y, x in corners]).astype(np.uint8)
         tiles = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks), None
-        inputs, truth, _ = augment(*tiles, Augmentation(), draw_changes(8, 256, Augmentation(), generator))
+        inputs, truth, _ = augment(*tiles, Augmentation(), draw_params(8, 256, Augmentation(), generator))
         with autocast(torch.device("cpu"), compute_type("auto", torch.device("cpu"))):
             logits = network(inputs.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()

@@ -23,6 +23,7 @@ from skimage.util import view_as_windows
 from torch import nn
 
 from pathseg.network.devices import autocast, choose_devices
+from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer, TrainingSettings
 from pathseg.network.unet import UNet
 from pathseg.tiles.augmentation import Augmentation
@@ -141,9 +142,8 @@ def tutorial_steps(
 
 def trainer_of(network: UNet, path: Path, device: torch.device, folder: Path) -> Trainer:
     """Return a trainer on a database, which also serves for validation."""
-    definition = {"benchmark": "1"}
     tiles = Tiles([TileDatabase(path)])
-    return Trainer(network, tiles, tiles, SETTINGS, ["stroma", "epithelium"], device, folder / "state", definition)
+    return Trainer(network, tiles, tiles, SETTINGS, ["stroma", "epithelium"], device, StateFolder(folder / "state", {}))
 
 
 def bare_steps(trainer: Trainer, n_tiles: int) -> float:

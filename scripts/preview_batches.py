@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pathseg.figures import class_legend, class_picture, save_figure, show
 from pathseg.logs import start_log
 from pathseg.network.losses import edge_band
-from pathseg.tiles.augmentation import Augmentation, augment, draw_changes
+from pathseg.tiles.augmentation import Augmentation, augment, draw_params
 from pathseg.tiles.batches import Tiles
 from pathseg.tiles.database import TileDatabase
 
@@ -71,7 +71,7 @@ if __name__ == "__main__":
         batch = tiles.read(chosen)
     augmentation = Augmentation(**settings["augmentation"])
     generator = torch.Generator().manual_seed(settings["seed"])
-    changes = draw_changes(len(chosen), batch.images.shape[-1], augmentation, generator)
+    changes = draw_params(len(chosen), batch.images.shape[-1], augmentation, generator)
     changed, masks, edges = augment(*batch, augmentation, changes)
     if edges is None:
         title = f"its edges (loss x {settings['edge_weight']:g})"

@@ -32,6 +32,7 @@ from pathseg.logs import start_log
 from pathseg.network.checkpoint import save_checkpoint
 from pathseg.network.devices import choose_devices, describe, prepare_gpu
 from pathseg.network.processes import process_count, process_number, run_on_devices
+from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer, TrainingSettings
 from pathseg.network.unet import UNet
 from pathseg.tiles.batches import Tiles
@@ -105,8 +106,10 @@ def train(device: torch.device, job: Job) -> None:
             TrainingSettings.from_config(job.settings),
             [class_["name"] for class_ in job.classes],
             device,
-            Path(job.output["model"]).parent / ".state",
-            define_training(job.unet, job.settings, [*training, validation], job.code),
+            StateFolder(
+                Path(job.output["model"]).parent / ".state",
+                define_training(job.unet, job.settings, [*training, validation], job.code),
+            ),
         )
         best = trainer.run()
     if not process_number():
@@ -126,7 +129,7 @@ def write_outputs(
     with atomic_path(job.output["history"]) as temporary:
         pd.DataFrame(trainer.history).to_csv(temporary, sep="\t", index=False)
     with atomic_path(job.output["tensorboard"]) as temporary:
-        shutil.copytree(trainer.state_folder / "tensorboard", temporary)
+        shutil.copytree(trainer.state.board, temporary)
     save_checkpoint(
         job.output["model"],
         architecture
@@ -141,10 +144,10 @@ def write_outputs(
             "resize": attributes["resize"],
             "tile_size": attributes["tile_size"],
             "pathseg_version": __version__,
-            "training_digest": digest(trainer.definition),
+            "training_digest": digest(trainer.state.definition),
         },
     )
-    shutil.rmtree(trainer.state_folder)
+    shutil.rmtree(trainer.state.path)
 
 
 if __name__ == "__main__":

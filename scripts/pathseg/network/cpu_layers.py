@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pathseg.network.processes import process_count, total_over_processes
+from pathseg.network.processes import all_reduce_sum, process_count
 
 # With fewer channels PyTorch's batch norm is slower than the one here, which takes so many at once.
 NARROW, FULL_WIDTH = 16, 64
@@ -48,7 +48,7 @@ class _Normalise(torch.autograd.Function):
         means, variances = (values.view(-1, len(weight)) for values in (means, scales**-2 - eps))
         count = means.new_full((1,), x.numel() / len(weight))
         sums = count * torch.cat([means.mean(dim=0), (variances + means**2).mean(dim=0), means.new_ones(1)])
-        totals = total_over_processes(sums)
+        totals = all_reduce_sum(sums)
         count = totals[-1:]
         mean, square = (totals[:-1] / count).chunk(2)
         variance = (square - mean**2).clamp(min=0)
@@ -68,7 +68,7 @@ class _Normalise(torch.autograd.Function):
         )
         by_weight, by_bias = (sums.view(-1, len(weight)).sum(dim=0) for sums in (by_weight, by_bias))
         # What reaches x through them is linear in the normalised x, with these sums as factors.
-        weight_total, bias_total = total_over_processes(torch.cat([by_weight, by_bias])).chunk(2)
+        weight_total, bias_total = all_reduce_sum(torch.cat([by_weight, by_bias])).chunk(2)
         factor = weight * torch.rsqrt(variance + eps) / count
         direct -= _scaled(rows, factor * weight_total, factor * bias_total, mean, variance, eps)
         return _like(direct, x), by_weight, by_bias, None

@@ -31,7 +31,7 @@ class Convolution(nn.Conv2d):
 
 
 @torch.no_grad()
-def lowered(network: UNet, device: torch.device, dtype: torch.dtype) -> UNet:
+def cast(network: UNet, device: torch.device, dtype: torch.dtype) -> UNet:
     """Bring a folded network to a device and an arithmetic, with little loss of precision.
 
     Parameters

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pathseg.labels.values import IGNORE
-from pathseg.network.processes import total_over_processes
+from pathseg.network.processes import all_reduce_sum
 
 
 def edge_band(masks: Tensor, width: int) -> Tensor:
@@ -85,7 +85,7 @@ def weighted_cross_entropy(
     if factors is not None:
         loss = loss * factors
     known = (masks != IGNORE).sum().float()
-    total, count = total_over_processes(torch.stack([loss.sum(), known]))
+    total, count = all_reduce_sum(torch.stack([loss.sum(), known]))
     return total / count.clamp(min=1)
 
 
@@ -100,7 +100,14 @@ def soft_dice_loss(log_probabilities: Tensor, masks: Tensor) -> Tensor:
     truth = masks[:, None] == torch.arange(log_probabilities.shape[1], device=masks.device)[:, None, None]
     both = (probability * truth).sum(dim=(0, 2, 3))
     true = truth.sum(dim=(0, 2, 3)).float()
-    both, predicted, true = total_over_processes(torch.stack([both, probability.sum(dim=(0, 2, 3)), true]))
+    both, predicted, true = all_reduce_sum(torch.stack([both, probability.sum(dim=(0, 2, 3)), true]))
     dice = (2 * both + 1) / (predicted + true + 1)
     present = true > 0
     return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+def cut_to(maps: Tensor, logits: Tensor) -> Tensor:
+    """Cut the middle out of [N, ..., H, W] to the size of logits, which unpadded networks make smaller."""
+    height, width = logits.shape[-2:]
+    top, left = (maps.shape[-2] - height) // 2, (maps.shape[-1] - width) // 2
+    return maps[..., top : top + height, left : left + width]

@@ -13,7 +13,7 @@ def softmax(logits: Tensor) -> Tensor:
     return torch.softmax(logits.float().contiguous(), dim=0)
 
 
-def highest(scores: Tensor) -> Tensor:
+def argmax(scores: Tensor) -> Tensor:
     """Return the index of the highest of [C, ...], the first of equals: uint8 [...]."""
     best, classes = scores[0], torch.zeros_like(scores[0], dtype=torch.uint8)
     for index in range(1, len(scores)):

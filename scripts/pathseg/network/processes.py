@@ -30,7 +30,7 @@ def process_number() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def own_part(indices: Any) -> slice:
+def shard(indices: Any) -> slice:
     """Return which of the elements of a sequence this process works on: each is in one process."""
     count, number, length = process_count(), process_number(), len(indices)
     return slice(length * number // count, length * (number + 1) // count)
@@ -52,7 +52,7 @@ class _Total(torch.autograd.Function):
         return total
 
 
-def total_over_processes(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """Sum a tensor over all processes. What is computed from it can be differentiated.
 
     A loss of such sums is the same in each process, and the mean of the processes' gradients, which

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from pathseg.labels.values import IGNORE
-from pathseg.network.probabilities import highest
-from pathseg.network.processes import total_over_processes
+from pathseg.network.probabilities import argmax
+from pathseg.network.processes import all_reduce_sum
 
 
-class Tally:
+class RunningMetrics:
     """Loss and confusion matrix summed up over batches, on the device until they are asked for."""
 
     def __init__(self, n_classes: int, device: torch.device) -> None:
@@ -24,17 +24,17 @@ class Tally:
         """Count a batch: logits [N, C, H, W], masks [N, H, W], and the mean loss."""
         # Small numbers, as long as they hold all pairs of classes: bytes are counted fastest.
         kind = torch.uint8 if self.n_classes < 16 else torch.int64
-        pairs = masks.to(kind) * self.n_classes + highest(logits.movedim(1, 0))
+        pairs = masks.to(kind) * self.n_classes + argmax(logits.movedim(1, 0))
         pairs = pairs.masked_fill(masks == IGNORE, self.n_classes**2)
         self.confusion += torch.bincount(pairs.flatten(), minlength=self.n_classes**2 + 1)[:-1]
         self.loss += loss.detach().double() * len(masks)
         self.tiles += len(masks)
 
-    def over_processes(self) -> "Tally":
-        """Return the tally of all processes together; each of them must ask for it."""
-        together = Tally(self.n_classes, self.confusion.device)
+    def over_processes(self) -> "RunningMetrics":
+        """Return the metrics of all processes together; each of them must ask for it."""
+        together = RunningMetrics(self.n_classes, self.confusion.device)
         counts = torch.cat([self.confusion.double(), self.loss[None], self.loss.new_tensor([self.tiles])])
-        counts = total_over_processes(counts)
+        counts = all_reduce_sum(counts)
         together.confusion += counts[:-2].long()
         together.loss += counts[-2]
         together.tiles = int(counts[-1])

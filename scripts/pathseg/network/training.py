@@ -1,16 +1,11 @@
-"""Train a network: batches, steps, validation, and a state from which a killed run goes on."""
+"""The training loop: steps, epochs, validation."""
 
-import fcntl
 import logging
 import math
-import shutil
-import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -24,21 +19,22 @@ from pathseg.errors import TrainingError
 from pathseg.labels.values import FULL_EDGE
 from pathseg.logs import progress
 from pathseg.memory import memory_errors_explained
-from pathseg.network.checkpoint import save_checkpoint
+from pathseg.network.board import contact_sheet, has_pictures, open_board, write_epoch
 from pathseg.network.cpu_layers import with_cpu_layers
 from pathseg.network.devices import autocast, compute_type
-from pathseg.network.losses import class_weights, edge_band, soft_dice_loss, weighted_cross_entropy
+from pathseg.network.losses import class_weights, cut_to, edge_band, soft_dice_loss, weighted_cross_entropy
 from pathseg.network.processes import (
-    own_part,
+    all_reduce_sum,
     process_count,
     process_number,
-    total_over_processes,
+    shard,
     with_synchronised_norms,
 )
-from pathseg.network.running_metrics import Tally, class_rates
+from pathseg.network.running_metrics import RunningMetrics
+from pathseg.network.state import StateFolder, StopRequest
 from pathseg.network.unet import UNet
 from pathseg.scores.pixels import mean_dice, overall_accuracy, pixel_scores
-from pathseg.tiles.augmentation import Augmentation, augment, draw_changes
+from pathseg.tiles.augmentation import Augmentation, augment, draw_params
 from pathseg.tiles.batches import Batch, Tiles, epoch_plan, generator_of
 
 logger = logging.getLogger("pathseg")
@@ -48,8 +44,8 @@ SECONDS_BETWEEN_SAVES = 600
 STEPS_BETWEEN_TALKS = 8
 # Weight of a batch in the running statistics of batch norm (PyTorch's own).
 NORM_MOMENTUM = 0.1
-# Validation tiles that TensorBoard shows while training runs, and how often in all.
-SHOWN_TILES, SHOWN_TIMES = 4, 10
+# Validation tiles that TensorBoard shows while training runs.
+SHOWN_TILES = 4
 
 
 @dataclass(frozen=True)
@@ -116,11 +112,8 @@ class Trainer:
         Names of the classes.
     device
         Where to train.
-    state_folder
-        Folder for the state, which must outlive a failed job.
-    definition
-        What makes this training what it is (settings, network, data, code), by name. A state made under another
-        definition is not used.
+    state
+        Where the state is kept.
     """
 
     def __init__(
@@ -131,8 +124,7 @@ class Trainer:
         settings: TrainingSettings,
         classes: list[str],
         device: torch.device,
-        state_folder: Path,
-        definition: dict[str, str],
+        state: StateFolder,
     ) -> None:
         self.network = (with_cpu_layers if device.type == "cpu" else with_synchronised_norms)(network).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -142,7 +134,7 @@ class Trainer:
         self.averaged = {name: values.clone() for name, values in self.network.state_dict().items()}
         self.training, self.validation = training, validation
         self.settings, self.classes, self.device = settings, classes, device
-        self.state_folder, self.definition = state_folder, definition
+        self.state = state
         self.dtype = compute_type(settings.precision, device)
         self.steps_per_epoch = math.ceil(len(training) / settings.batch_size)
         self.optimizer = torch.optim.AdamW(
@@ -153,8 +145,8 @@ class Trainer:
         self.epoch, self.step = 0, 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"score": -math.inf, "epoch": 0, "loss": math.inf, "model_dict": None}
-        self._tally = Tally(len(classes), device)
-        self._stop_requested = False
+        self._metrics = RunningMetrics(len(classes), device)
+        self._stop = StopRequest()
         if len(epoch_plan(len(training), settings.batch_size, 0, 0)[-1]) < process_count():
             raise TrainingError(
                 f"{process_count()} devices cannot share batches of {settings.batch_size} tiles; raise "
@@ -176,9 +168,9 @@ class Trainer:
         ResourceError
             If the memory is used up.
         """
-        self.state_folder.mkdir(parents=True, exist_ok=True)
+        self.state.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.enter_context(self._sigterm_saves())
+            stack.enter_context(self._stop.heard())
             stack.enter_context(
                 memory_errors_explained(
                     self.device,
@@ -187,13 +179,12 @@ class Trainer:
                 )
             )
             if not process_number():
-                stack.enter_context(only_one(self.state_folder))
+                stack.enter_context(self.state.only_one())
             self._load_state()
             epochs: Iterable[int] = self._epochs()
             board: SummaryWriter | None = None
             if not process_number():
-                folder = str(self.state_folder / "tensorboard")
-                board = stack.enter_context(SummaryWriter(folder, purge_step=self.epoch, flush_secs=30))
+                board = stack.enter_context(open_board(self.state.board, self.epoch))
                 epochs = progress(epochs, "training", total=self.settings.epochs - self.epoch, unit="epoch")
             for _ in epochs:
                 self._run_epoch(board)
@@ -213,12 +204,14 @@ class Trainer:
         started = time.monotonic()
         self._train_epoch()
         trained = time.monotonic()
-        self._tally = self._tally.over_processes()
+        self._metrics = self._metrics.over_processes()
         validated = self._validate()
         record = self._record(validated, trained - started, time.monotonic() - trained)
         self.history.append(record)
         if board:
-            self._write_board(board, validated)
+            write_epoch(board, self.epoch, record, {"train": self._metrics, "val": validated}, self.classes)
+            if has_pictures(self.epoch, self.settings.epochs):
+                board.add_image("val/image_truth_prediction", self._sheet(), self.epoch, dataformats="HWC")
         if (record["val_dice"], -record["val_loss"]) > (self.best["score"], -self.best["loss"]):
             self.best = {
                 "score": record["val_dice"],
@@ -228,13 +221,13 @@ class Trainer:
                 "optim_dict": _on_cpu(self.optimizer.state_dict()),
             }
         self.step = 0
-        self._tally = Tally(len(self.classes), self.device)
+        self._metrics = RunningMetrics(len(self.classes), self.device)
         self._save_state(self.epoch + 1)
 
     def _train_epoch(self) -> None:
         self.network.train()
         plan = epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, self.epoch)[self.step :]
-        parts = [own_part(indices) for indices in plan]
+        parts = [shard(indices) for indices in plan]
         batches = self.training.batches([indices[part] for indices, part in zip(plan, parts, strict=True)], self.device)
         saved = time.monotonic()
         before: tuple[Tensor, np.ndarray] | None = None
@@ -255,12 +248,12 @@ class Trainer:
 
     def _wishes(self, seconds_unsaved: float) -> tuple[bool, bool]:
         """Return whether to save and whether to stop, as all processes see it."""
-        wishes = seconds_unsaved > SECONDS_BETWEEN_SAVES, self._stop_requested
+        wishes = seconds_unsaved > SECONDS_BETWEEN_SAVES, self._stop.made
         if process_count() == 1:
             return wishes
         if (self.epoch * self.steps_per_epoch + self.step) % STEPS_BETWEEN_TALKS:
             return False, False
-        save, stop = total_over_processes(torch.tensor(wishes, dtype=torch.float32, device=self.device)).tolist()
+        save, stop = all_reduce_sum(torch.tensor(wishes, dtype=torch.float32, device=self.device)).tolist()
         return save > 0, stop > 0
 
     def _train_step(self, batch: Batch, batch_size: int, part: slice) -> Tensor:
@@ -271,7 +264,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.steps_per_epoch, settings)
         generator = generator_of(settings.seed, self.epoch, self.step)
-        changes = draw_changes(batch_size, batch.images.shape[-1], settings.augmentation, generator)
+        changes = draw_params(batch_size, batch.images.shape[-1], settings.augmentation, generator)
         images, masks, edges = augment(*batch, settings.augmentation, changes.of(part, self.device))
         logits, masks, loss = self._loss(self._trained, images, masks, edges)
         self.optimizer.zero_grad(set_to_none=True)
@@ -280,7 +273,7 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
         self.optimizer.step()
         self._average_weights(step)
-        self._tally.add(logits.detach(), masks, loss)
+        self._metrics.add(logits.detach(), masks, loss)
         return loss.detach()
 
     def _loss(
@@ -334,46 +327,35 @@ class Trainer:
         finally:
             self.network.load_state_dict(kept)
 
-    def _validate(self) -> Tally:
+    def _validate(self) -> RunningMetrics:
         """Score the averaged weights on the validation tiles, which are never changed."""
-        tally = Tally(len(self.classes), self.device)
+        metrics = RunningMetrics(len(self.classes), self.device)
         plan = np.array_split(
             np.arange(len(self.validation)), math.ceil(len(self.validation) / self.settings.batch_size)
         )
         with self._as_validated():
-            for batch in self.validation.batches([indices[own_part(indices)] for indices in plan], self.device):
-                tally.add(*self._loss_as_stored(batch))
-        return tally.over_processes()
+            for batch in self.validation.batches([indices[shard(indices)] for indices in plan], self.device):
+                metrics.add(*self._loss_as_stored(batch))
+        return metrics.over_processes()
 
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         edges = None if batch.edges is None else batch.edges.float() / FULL_EDGE
         return self._loss(self.network, batch.images.float() / 255, batch.masks.long(), edges)
 
-    def _record(self, validated: Tally, train_seconds: float, val_seconds: float) -> dict[str, Any]:
+    def _record(self, validated: RunningMetrics, train_seconds: float, val_seconds: float) -> dict[str, Any]:
         record: dict[str, Any] = {
             "epoch": self.epoch + 1,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": self._tally.mean_loss(),
+            "train_loss": self._metrics.mean_loss(),
             "val_loss": validated.mean_loss(),
-            "train_accuracy": overall_accuracy(self._tally.matrix()),
+            "train_accuracy": overall_accuracy(self._metrics.matrix()),
             "val_accuracy": overall_accuracy(validated.matrix()),
-            "train_dice": mean_dice(self._tally.matrix()),
+            "train_dice": mean_dice(self._metrics.matrix()),
             "val_dice": mean_dice(validated.matrix()),
         }
         dice = pixel_scores(validated.matrix())["dice"]
         record |= {f"val_dice_{name}": float(value) for name, value in zip(self.classes, dice, strict=True)}
         return record | {"train_seconds": round(train_seconds, 2), "val_seconds": round(val_seconds, 2)}
-
-    def _write_board(self, board: SummaryWriter, validated: Tally) -> None:
-        epoch, record = self.epoch, self.history[-1]
-        board.add_scalar("learning_rate", record["learning_rate"], epoch)
-        for phase, tally in (("train", self._tally), ("val", validated)):
-            for what in ("loss", "accuracy", "dice"):
-                board.add_scalar(f"{phase}/{what}", record[f"{phase}_{what}"], epoch)
-            for name, value in class_rates(tally.matrix(), self.classes).items():
-                board.add_scalar(f"{phase}/{name}", value, epoch)
-        if epoch % max(1, self.settings.epochs // SHOWN_TIMES) == 0 or epoch + 1 == self.settings.epochs:
-            board.add_image("val/image_truth_prediction", self._sheet(), epoch, dataformats="HWC")
 
     def _sheet(self) -> np.ndarray:
         """Draw some validation tiles: image, truth and prediction side by side, uint8 [H, W, 3]."""
@@ -382,81 +364,39 @@ class Trainer:
         with self._as_validated(), autocast(self.device, self.dtype):
             images = batch.images.to(self.device).float() / 255
             logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        known = cut_to(batch.masks, logits).long()
-        grey = np.linspace(0, 255, len(self.classes)).astype(np.uint8)
-        truth = grey[known.clamp(max=len(self.classes) - 1).numpy()]
-        predicted = grey[logits.argmax(dim=1).cpu().numpy()]
-        shown = cut_to(batch.images, logits).permute(0, 2, 3, 1).numpy()
-        rows = [
-            np.concatenate([picture, *(np.repeat(m[..., None], 3, axis=2) for m in (mask, guess))], axis=1)
-            for picture, mask, guess in zip(shown, truth, predicted, strict=True)
-        ]
-        return np.concatenate(rows)
-
-    def _state_path(self) -> Path:
-        return self.state_folder / "state.pt"
+        return contact_sheet(batch.images, batch.masks, logits)
 
     def _save_state(self, epoch: int) -> None:
-        tally = self._tally.over_processes().state()
+        metrics = self._metrics.over_processes().state()
         if process_number():
             return
-        save_checkpoint(
-            self._state_path(),
+        self.state.save(
             {
-                "definition": self.definition,
                 "epoch": epoch,
                 "step": self.step,
                 "model": self.network.state_dict(),
                 "averaged": self.averaged,
                 "optimizer": self.optimizer.state_dict(),
-                "tally": tally,
+                "metrics": metrics,
                 "history": self.history,
                 "best": self.best,
-            },
+            }
         )
 
     def _load_state(self) -> None:
-        path = self._state_path()
-        if not path.is_file():
-            return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever is wrong with the file, the answer is to start anew
-            logger.warning("%s cannot be read (%s); training starts anew", path, error)
-            return
-        changed = sorted(
-            key
-            for key in {*state["definition"], *self.definition}
-            if state["definition"].get(key) != self.definition.get(key)
-        )
-        if changed:
-            logger.info("%s is of another training (%s changed); training starts anew", path, ", ".join(changed))
-            if not process_number():
-                shutil.rmtree(self.state_folder / "tensorboard", ignore_errors=True)
+        state = self.state.load()
+        if state is None:
             return
         self.network.load_state_dict(state["model"])
         for name, values in state["averaged"].items():
             self.averaged[name].copy_(values)
         self.optimizer.load_state_dict(state["optimizer"])
         if not process_number():
-            self._tally.restore(state["tally"])
+            self._metrics.restore(state["metrics"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history, self.best = state["history"], state["best"]
         if self.epoch or self.step:
-            logger.info("goes on from %s: epoch %d, step %d", path, self.epoch + 1, self.step + 1)
-
-    @contextmanager
-    def _sigterm_saves(self) -> Iterator[None]:
-        """Stop at the next step when the scheduler asks to, with the state saved."""
-
-        def request_stop(_signal: int, _frame: FrameType | None) -> None:
-            self._stop_requested = True
-
-        before = signal.signal(signal.SIGTERM, request_stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+            logger.info("goes on from %s: epoch %d, step %d", self.state.file, self.epoch + 1, self.step + 1)
 
 
 def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:
@@ -476,26 +416,6 @@ def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings
     if settings.edge_weight == 1:
         return None
     return 1 + (settings.edge_weight - 1) * edge_band(masks, settings.edge_width).float()
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder; a second process that asks for it gets an error. The system frees it at a kill."""
-    with open(folder / "lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainingError(
-                f"another process trains in {folder} (perhaps one whose Snakemake was killed); wait for it or stop it"
-            ) from error
-        yield
-
-
-def cut_to(maps: Tensor, logits: Tensor) -> Tensor:
-    """Cut the middle out of [N, ..., H, W] to the size of logits, which unpadded networks make smaller."""
-    height, width = logits.shape[-2:]
-    top, left = (maps.shape[-2] - height) // 2, (maps.shape[-1] - width) // 2
-    return maps[..., top : top + height, left : left + width]
 
 
 def _on_cpu(value: Any) -> Any:

@@ -19,8 +19,8 @@ from torch import Tensor
 from pathseg.geometry import aligned_range
 from pathseg.images.views import Coverage, View
 from pathseg.memory import give_back_memory, memory_errors_explained
-from pathseg.network.folding import folded, lowered
-from pathseg.network.probabilities import highest, softmax
+from pathseg.network.folding import cast, folded
+from pathseg.network.probabilities import argmax, softmax
 from pathseg.network.unet import UNet, receptive_radius, smallest_input
 
 logger = logging.getLogger("pathseg")
@@ -94,7 +94,7 @@ class Predictor:
     """
 
     def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
-        self.networks = [lowered(folded(network), device, dtype) for network in networks]
+        self.networks = [cast(folded(network), device, dtype) for network in networks]
         self.device, self.dtype = device, dtype
         self.n_classes = networks[0].n_classes
         self.stride = max(network.stride for network in networks)
@@ -179,7 +179,7 @@ class Predictor:
             mean.add_(probabilities)
         if (count := len(self.networks) * len(self._ways)) > 1:
             mean /= count
-        classes = highest(mean)
+        classes = argmax(mean)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds["network"] += time.monotonic() - started

@@ -34,7 +34,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Changes:
+class AugmentationParams:
     """What is done to each of N tiles, drawn at random.
 
     Attributes
@@ -57,12 +57,12 @@ class Changes:
     stains: Tensor
     colors: Tensor
 
-    def of(self, part: slice, device: torch.device) -> "Changes":
+    def of(self, part: slice, device: torch.device) -> "AugmentationParams":
         """Return the changes of some of the tiles, on a device."""
-        return Changes(*(getattr(self, field.name)[part].to(device) for field in fields(self)))
+        return AugmentationParams(*(getattr(self, field.name)[part].to(device) for field in fields(self)))
 
 
-def draw_changes(count: int, size: int, settings: Augmentation, generator: torch.Generator) -> Changes:
+def draw_params(count: int, size: int, settings: Augmentation, generator: torch.Generator) -> AugmentationParams:
     """Draw what is done to a batch.
 
     Parameters
@@ -97,11 +97,11 @@ def draw_changes(count: int, size: int, settings: Augmentation, generator: torch
     n_nodes = max(2, round(side / ELASTIC_SPACING) + 1)
     nodes = settings.elastic * torch.randn(count, 2, n_nodes, n_nodes, generator=generator)
     stains = torch.stack([1 + settings.stain * uniform(3), settings.stain / 10 * uniform(3)], dim=1)
-    return Changes(matrices, offsets, nodes, stains, 1 + settings.color * uniform(3))
+    return AugmentationParams(matrices, offsets, nodes, stains, 1 + settings.color * uniform(3))
 
 
 def augment(
-    images: Tensor, masks: Tensor, edges: Tensor | None, settings: Augmentation, changes: Changes
+    images: Tensor, masks: Tensor, edges: Tensor | None, settings: Augmentation, changes: AugmentationParams
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Change a batch.
 
@@ -116,7 +116,7 @@ def augment(
     settings
         How much to change.
     changes
-        What `draw_changes` has drawn for these tiles, on their device.
+        What `draw_params` has drawn for these tiles, on their device.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def augment(
     return images.clamp_(0, 1), masks, edges
 
 
-def source_positions(size: int, side: int, changes: Changes, elastic: bool) -> Tensor:
+def source_positions(size: int, side: int, changes: AugmentationParams, elastic: bool) -> Tensor:
     """Return where each pixel of the new tiles is taken from.
 
     Parameters
@@ -147,7 +147,7 @@ def source_positions(size: int, side: int, changes: Changes, elastic: bool) -> T
     size, side
         Sides of the old and the new tiles in pixels.
     changes
-        See `draw_changes`.
+        See `draw_params`.
     elastic
         Whether to deform.
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from conftest import small_unet
 from pathseg.network.devices import has_bfloat16
-from pathseg.network.folding import folded, lowered, rounded
+from pathseg.network.folding import cast, folded, rounded
 from pathseg.network.unet import receptive_radius
 
 
@@ -65,7 +65,7 @@ def test_lower_precision_gives_nearly_the_same(up_mode, tissue_field):
     image = torch.from_numpy(tissue_field[0].copy()).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
         exact = folded(network)(image)
-        low = lowered(folded(network), torch.device("cpu"), torch.bfloat16)
+        low = cast(folded(network), torch.device("cpu"), torch.bfloat16)
         output = low(image.bfloat16()).float()
     assert (output - exact).abs().mean() < 0.01 * exact.abs().mean()
     convolutions = [layer for layer in low.modules() if isinstance(layer, nn.Conv2d)]

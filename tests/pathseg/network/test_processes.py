@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pathseg.errors import TrainingError
-from pathseg.network.processes import own_part, process_count, run_on_devices, total_over_processes
+from pathseg.network.processes import all_reduce_sum, process_count, run_on_devices, shard
 
 sys.path.append(str(Path(__file__).parent))
 from train_in_a_process import train_and_save, trainer_of
@@ -35,7 +35,7 @@ def test_two_processes_train_as_one_does(folder):
     torch.testing.assert_close(two, one, atol=1e-3, rtol=0)
     # A state does not know by how many processes it was made.
     together, alone = trainer_of(folder), trainer_of(folder)
-    alone.state_folder = folder / "state of one"
+    alone.state.path = folder / "state of one"
     for trainer in (alone, together):
         trainer._load_state()
         assert trainer.epoch == 3
@@ -67,6 +67,6 @@ def test_sigterm_reaches_all_processes(folder):
 
 def test_alone_nothing_is_shared():
     assert process_count() == 1
-    assert own_part([1, 2, 3]) == slice(0, 3)
+    assert shard([1, 2, 3]) == slice(0, 3)
     values = torch.ones(3)
-    assert total_over_processes(values) is values
+    assert all_reduce_sum(values) is values

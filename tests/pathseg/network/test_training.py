@@ -14,8 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import ROOT
 from pathseg.errors import TrainingError
 from pathseg.labels.values import IGNORE
-from pathseg.network.running_metrics import Tally, class_rates
-from pathseg.network.training import cut_to, learning_rate, only_one
+from pathseg.network.losses import cut_to
+from pathseg.network.running_metrics import RunningMetrics, class_rates
+from pathseg.network.state import StateFolder
+from pathseg.network.training import learning_rate
 from pathseg.tiles.batches import epoch_plan
 
 sys.path.append(str(Path(__file__).parent))
@@ -100,7 +102,8 @@ def test_a_loss_that_is_not_a_number_names_step_and_tiles(folder):
 
 
 def test_two_trainings_in_one_folder(tmp_path):
-    with only_one(tmp_path), pytest.raises(TrainingError, match="another process"), only_one(tmp_path):
+    folder = StateFolder(tmp_path, {})
+    with folder.only_one(), pytest.raises(TrainingError, match="another process"), folder.only_one():
         pass
 
 
@@ -128,21 +131,21 @@ def test_rates_by_hand():
     assert rates["b/FPR"] == pytest.approx(1 / 6)
 
 
-def test_tally_leaves_ignored_pixels_out():
-    tally = Tally(2, torch.device("cpu"))
+def test_metrics_leaves_ignored_pixels_out():
+    metrics = RunningMetrics(2, torch.device("cpu"))
     masks = torch.tensor([[[0, 1], [IGNORE, 1]]])
     logits = torch.nn.functional.one_hot(torch.tensor([[[0, 0], [1, 1]]]), 2).movedim(-1, 1).float()
-    tally.add(logits, masks, torch.tensor(0.5))
-    np.testing.assert_array_equal(tally.matrix(), [[1, 0], [1, 1]])
-    assert tally.mean_loss() == 0.5
+    metrics.add(logits, masks, torch.tensor(0.5))
+    np.testing.assert_array_equal(metrics.matrix(), [[1, 0], [1, 1]])
+    assert metrics.mean_loss() == 0.5
 
 
 @pytest.mark.parametrize("n_classes", [15, 16, 20])
-def test_tally_of_many_classes(n_classes):
-    tally = Tally(n_classes, torch.device("cpu"))
+def test_metrics_of_many_classes(n_classes):
+    metrics = RunningMetrics(n_classes, torch.device("cpu"))
     masks = torch.arange(n_classes).reshape(1, 1, n_classes)
-    tally.add(torch.eye(n_classes).reshape(1, n_classes, 1, n_classes), masks, torch.tensor(0.0))
-    np.testing.assert_array_equal(tally.matrix(), np.eye(n_classes))
+    metrics.add(torch.eye(n_classes).reshape(1, n_classes, 1, n_classes), masks, torch.tensor(0.0))
+    np.testing.assert_array_equal(metrics.matrix(), np.eye(n_classes))
 
 
 def test_cutting_to_unpadded_output():

@@ -15,6 +15,7 @@ import torch
 
 from pathseg.network import training
 from pathseg.network.processes import process_number
+from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer, TrainingSettings
 from pathseg.network.unet import UNet
 from pathseg.tiles.augmentation import Augmentation
@@ -53,8 +54,7 @@ def trainer_of(folder: Path, settings: TrainingSettings = SETTINGS, definition: 
         settings,
         ["a", "b"],
         torch.device("cpu"),
-        folder / "state",
-        definition or {"settings": "1", "data": "1"},
+        StateFolder(folder / "state", definition or {"settings": "1", "data": "1"}),
     )
 
 

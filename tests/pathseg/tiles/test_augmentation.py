@@ -11,7 +11,7 @@ from pathseg.tiles.augmentation import (
     change_colors,
     change_stains,
     cubic_weights,
-    draw_changes,
+    draw_params,
     source_positions,
     warp_images,
     warp_masks,
@@ -27,7 +27,7 @@ def generator(seed=0):
 
 def changed_batch(images, masks, settings, state, edges=None):
     """Change a batch at random; without edges, images and masks alone."""
-    changed = augment(images, masks, edges, settings, draw_changes(len(images), images.shape[-1], settings, state))
+    changed = augment(images, masks, edges, settings, draw_params(len(images), images.shape[-1], settings, state))
     return changed if edges is not None else changed[:2]
 
 
@@ -105,7 +105,7 @@ def test_the_same_state_gives_the_same_batch():
 
 
 def test_deformation_is_as_large_as_asked():
-    changes = draw_changes(64, 256, Augmentation(**PLAIN | {"elastic": 5}), generator())
+    changes = draw_params(64, 256, Augmentation(**PLAIN | {"elastic": 5}), generator())
     positions, plain = (source_positions(256, 256, changes, elastic) for elastic in (True, False))
     assert 2 < float((positions - plain).std()) < 6
 
@@ -129,7 +129,7 @@ def test_edges_move_with_the_mask():
 def test_parts_of_a_batch_are_changed_as_in_the_whole():
     images, masks = coordinate_batch()
     settings = Augmentation()
-    changes = draw_changes(6, SIDE, settings, generator())
+    changes = draw_params(6, SIDE, settings, generator())
     whole = augment(images, masks, None, settings, changes)
     part = augment(images[2:5], masks[2:5], None, settings, changes.of(slice(2, 5), torch.device("cpu")))
     torch.testing.assert_close(part[0], whole[0][2:5])
@@ -138,7 +138,7 @@ def test_parts_of_a_batch_are_changed_as_in_the_whole():
 
 def test_stain_jitter_keeps_glass_and_changes_tissue(tissue_field):
     image = torch.from_numpy(tissue_field[0].copy()).permute(2, 0, 1)[None].float() / 255
-    stains = draw_changes(8, 32, Augmentation(stain=0.15), generator()).stains
+    stains = draw_params(8, 32, Augmentation(stain=0.15), generator()).stains
     changed = change_stains(image.expand(8, -1, -1, -1), stains)
     assert 0.005 < float((changed - image).abs().mean()) < 0.15
     glass = change_stains(torch.full((8, 3, 4, 4), 0.99), stains)
@@ -147,7 +147,7 @@ def test_stain_jitter_keeps_glass_and_changes_tissue(tissue_field):
 
 def test_without_spread_colours_stay(tissue_field):
     image = torch.from_numpy(tissue_field[0].copy()).permute(2, 0, 1)[None].float() / 255
-    changes = draw_changes(1, 32, Augmentation(stain=0, color=0), generator())
+    changes = draw_params(1, 32, Augmentation(stain=0, color=0), generator())
     torch.testing.assert_close(change_stains(image, changes.stains), image, atol=1e-4, rtol=0)
     torch.testing.assert_close(change_colors(image, changes.colors), image, atol=1e-6, rtol=0)
 
