@@ -13,6 +13,15 @@ if not workflow.config_settings.configfiles:
     configfile: "config/config.yaml"
 
 
+# Where results are, and by what short names the rules call their folders.
+pathvars:
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
+    model="<results>/models/{experiment}/{fold}",
+    scores="<results>/validation/{experiment}/{fold}",
+    slide="<results>/slides/{experiment}/{slide}",
+
+
 report: "report/workflow.rst"
 
 
@@ -26,6 +35,14 @@ include: "rules/validation.smk"
 include: "rules/slides.smk"
 include: "rules/viewer.smk"
 include: "rules/run.smk"
+
+
+# After the rules: Snakemake puts them into names in which the path variables stand for folders already.
+wildcard_constraints:
+    experiment=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    fold=r"holdout|fold[1-9][0-9]*|all_folds",
+    part=r"train|val|test|fold[1-9][0-9]*",
+    slide=r"[^/]+",
 
 
 rule all:

@@ -13,15 +13,15 @@ if PROJECT.unfetched:
             images=directory(str(Path(SETTINGS["samples"]).parent / "images")),
             samples=SETTINGS["samples"],
         log:
-            "results/logs/fetch_archive.log",
+            "<logs>/fetch_archive.log",
         benchmark:
-            "results/benchmarks/fetch_archive.tsv"
+            "<benchmarks>/fetch_archive.tsv"
         conda:
             "../envs/data.yaml"
         threads: 1
         resources:
             mem_mb=growing(2000),
-            runtime=60,
+            runtime=growing(60),
         params:
             code=code("fetch_archive"),
             sha256=SETTINGS["archive"]["sha256"],

@@ -1,6 +1,6 @@
 """Who is trained on, who is scored.
 
-In: the sample table and its masks. Out: results/cohort/split.tsv, a part for each patient, and a figure of it.
+In: the sample table and its masks. Out: <results>/cohort/split.tsv, a part for each patient, and a figure of it.
 """
 
 
@@ -11,23 +11,18 @@ checkpoint split_patients:
     input:
         masks=ancient([row["mask"] for row in SAMPLES]),
     output:
-        split="results/cohort/split.tsv",
-        figure=report(
-            "results/cohort/split.png",
-            category="1. Cohort",
-            caption="../report/split.rst",
-            labels={"figure": "patients by part"},
-        ),
+        split="<results>/cohort/split.tsv",
+        figure=shown("<results>/cohort/split.png", "1. Cohort", "split", figure="patients by part"),
     log:
-        "results/logs/split_patients.log",
+        "<logs>/split_patients.log",
     benchmark:
-        "results/benchmarks/split_patients.tsv"
+        "<benchmarks>/split_patients.tsv"
     conda:
         "../envs/data.yaml"
     threads: 4
     resources:
         mem_mb=growing(2000),
-        runtime=60,
+        runtime=growing(60),
     params:
         code=code("split_patients"),
         samples=SAMPLES,

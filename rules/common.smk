@@ -32,13 +32,9 @@ SCORED = FOLDS if len(FOLDS) == 1 else [*FOLDS, "all_folds"]
 HELD_OUT = [part for part in PARTS if part == "test"]
 # Without their colours, whose change must not cut tiles or train again.
 CLASS_VALUES = [{key: class_[key] for key in ("name", "mask_value")} for class_ in SETTINGS["classes"]]
-
-
-wildcard_constraints:
-    experiment=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-    fold=r"holdout|fold[1-9][0-9]*|all_folds",
-    part=r"train|val|test|fold[1-9][0-9]*",
-    slide=r"[^/]+",
+# What a file of a model, or of a slide, is found by in the report.
+MODEL_LABELS = {"experiment": "{experiment}", "fold": "{fold}"}
+SLIDE_LABELS = {"experiment": "{experiment}", "slide": "{slide}"}
 
 
 def code(rule):
@@ -51,13 +47,39 @@ def text_digest(*names):
     return digest([(SCRIPTS / name).read_text(encoding="utf-8") for name in names])
 
 
-def growing(megabytes):
-    """Return a resource function that asks for more memory at each attempt."""
+def growing(amount):
+    """Return a resource function that asks for more memory, or time, at each attempt."""
 
     def of_attempt(wildcards, attempt):
-        return megabytes * attempt
+        return amount * attempt
 
     return of_attempt
+
+
+def shown(path, category, caption, **labels):
+    """Show an output in the report: its section, a caption of report/, and labels to find it by."""
+    return report(path, category=category, caption=f"../report/{caption}.rst", labels=labels)
+
+
+def score(name, caption, scores):
+    """Show a table or figure of a model's scores in the report."""
+    return shown(f"<scores>/{name}", "4. Scores", caption, **MODEL_LABELS, scores=scores)
+
+
+def comparison(ending, scores):
+    """Show the comparison of all experiments in the report."""
+    path = f"<results>/models/comparison{ending}"
+    return shown(path, "4. Scores", "comparison", experiment="all", fold="all", scores=scores)
+
+
+def about_run(name, caption, what):
+    """Show a table or figure of the run itself in the report."""
+    return shown(f"<results>/run/{name}", "7. The run", caption, what=what)
+
+
+def of_models(*made_by, fold=FOLDS):
+    """Return what rules make for each trained model: nothing if the models are given."""
+    return branch(MODELS, otherwise=[collect(rule.output, experiment=EXPERIMENTS, fold=fold) for rule in made_by])
 
 
 def training_parts(fold):
@@ -112,12 +134,13 @@ def digest_of_part(wildcards):
 
 def training_databases(wildcards):
     """Return the databases that a fold trains on."""
-    return [f"results/databases/{part}.h5" for part in training_parts(wildcards.fold)]
+    return collect(rules.build_database.output.database, part=training_parts(wildcards.fold))
 
 
 def validation_database(wildcards):
     """Return the database that a fold validates on."""
-    return f"results/databases/{validation_part(wildcards.fold)}.h5"
+    (database,) = collect(rules.build_database.output.database, part=validation_part(wildcards.fold))
+    return database
 
 
 def unet_settings(wildcards):
@@ -159,7 +182,7 @@ def digest_of_scored(wildcards):
 def counts_of_folds(wildcards):
     """Return the counts of a model, or of the models of all folds."""
     folds = FOLDS if wildcards.fold == "all_folds" else [wildcards.fold]
-    return [f"results/validation/{wildcards.experiment}/{fold}/counts.npz" for fold in folds]
+    return collect(rules.evaluate.output.counts, experiment=wildcards.experiment, fold=folds)
 
 
 def slide_file(wildcards):
@@ -179,4 +202,4 @@ def slide_mpp(wildcards):
 
 def prediction_models(wildcards):
     """Return the models that predict: the given ones, or those of all folds."""
-    return MODELS or [f"results/models/{wildcards.experiment}/{fold}/best.pt" for fold in FOLDS]
+    return MODELS or collect(rules.train_unet.output.model, experiment=wildcards.experiment, fold=FOLDS)

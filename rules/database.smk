@@ -1,6 +1,6 @@
 """Tile databases.
 
-In: images and masks of a part. Out: results/databases/{part}.h5.
+In: images and masks of a part. Out: <results>/databases/{part}.h5.
 """
 
 
@@ -8,21 +8,21 @@ rule build_database:
     """Tiles and masks of a part, in HDF5."""
     input:
         # What matters of the split is in the parameter `rows`.
-        split=ancient("results/cohort/split.tsv"),
+        split=ancient(rules.split_patients.output.split),
         images=images_of_part,
         masks=masks_of_part,
     output:
-        database="results/databases/{part}.h5",
+        database="<results>/databases/{part}.h5",
     log:
-        "results/logs/build_database/{part}.log",
+        "<logs>/build_database/{part}.log",
     benchmark:
-        "results/benchmarks/build_database/{part}.tsv"
+        "<benchmarks>/build_database/{part}.tsv"
     conda:
         "../envs/data.yaml"
     threads: 8
     resources:
         mem_mb=growing(4000),
-        runtime=120,
+        runtime=growing(120),
     params:
         code=code("build_database"),
         rows=digest_of_part,
@@ -40,4 +40,4 @@ rule build_database:
 rule databases:
     """All databases that training needs."""
     input:
-        [] if MODELS else expand("results/databases/{part}.h5", part=[part for part in PARTS if part != "test"]),
+        branch(MODELS, otherwise=collect(rules.build_database.output, part=[p for p in PARTS if p != "test"])),

@@ -16,15 +16,15 @@ if DEMO_SAMPLES:
             masks=[row["mask"] for row in DEMO_SAMPLES],
             slides=DEMO_SLIDES,
         log:
-            "results/logs/make_demo_cohort.log",
+            "<logs>/make_demo_cohort.log",
         benchmark:
-            "results/benchmarks/make_demo_cohort.tsv"
+            "<benchmarks>/make_demo_cohort.tsv"
         conda:
             "../envs/data.yaml"
         threads: 8
         resources:
             mem_mb=growing(4000),
-            runtime=30,
+            runtime=growing(30),
         params:
             code=code("make_demo_cohort"),
             patients=[row["patient"] for row in DEMO_SAMPLES],
@@ -38,5 +38,4 @@ if DEMO_SAMPLES:
 rule demo:
     """The demo cohort alone, to look at it."""
     input:
-        [row[kind] for row in DEMO_SAMPLES for kind in ("image", "mask")],
-        DEMO_SLIDES,
+        rules.make_demo_cohort.output if DEMO_SAMPLES else [],

@@ -1,6 +1,6 @@
 """How the run went.
 
-In: what the run has made, and Snakemake's records of its jobs. Out: results/run: times, settings and versions.
+In: what the run has made, and Snakemake's records of its jobs. Out: <results>/run: times, settings and versions.
 """
 
 
@@ -12,42 +12,20 @@ rule summarize_run:
         rules.validate.input,
         rules.predict.input,
     output:
-        times="results/run/times.tsv",
-        times_html=report(
-            "results/run/times.html",
-            category="7. The run",
-            caption="../report/times.rst",
-            labels={"what": "time and memory, as a table"},
-        ),
-        figure=report(
-            "results/run/times.png",
-            category="7. The run",
-            caption="../report/times.rst",
-            labels={"what": "time and memory"},
-        ),
-        settings="results/run/settings.tsv",
-        settings_html=report(
-            "results/run/settings.html",
-            category="7. The run",
-            caption="../report/settings.rst",
-            labels={"what": "settings"},
-        ),
-        versions="results/run/versions.tsv",
-        versions_html=report(
-            "results/run/versions.html",
-            category="7. The run",
-            caption="../report/versions.rst",
-            labels={"what": "versions"},
-        ),
+        multiext("<results>/run/", times="times.tsv", settings="settings.tsv", versions="versions.tsv"),
+        times_html=about_run("times.html", "times", "time and memory, as a table"),
+        figure=about_run("times.png", "times", "time and memory"),
+        settings_html=about_run("settings.html", "settings", "settings"),
+        versions_html=about_run("versions.html", "versions", "versions"),
     log:
-        "results/logs/summarize_run.log",
+        "<logs>/summarize_run.log",
     localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=10,
+        runtime=growing(10),
     params:
         code=code("summarize_run"),
         # Not inputs: they follow from the jobs whose outputs are.

@@ -1,15 +1,9 @@
 """Predictions of whole slides.
 
-In: trained or given models, and slides. Out: results/slides/{experiment}/{slide} and a summary of all.
+In: trained or given models, and slides. Out: <slide>, and a summary of all.
 """
 
-SLIDE_FILES = {
-    "classes": "results/slides/{experiment}/{slide}/classes.tif",
-    "annotations": "results/slides/{experiment}/{slide}/annotations.geojson.gz",
-    "summary": "results/slides/{experiment}/{slide}/summary.json",
-}
-if SETTINGS["prediction"]["probability"]:
-    SLIDE_FILES["probability"] = "results/slides/{experiment}/{slide}/probability.tif"
+ON_REQUEST = {"probability": "<slide>/probability.tif"} if SETTINGS["prediction"]["probability"] else {}
 
 
 rule predict_slide:
@@ -19,23 +13,19 @@ rule predict_slide:
         slide=slide_file,
         tissue=slide_tissue,
     output:
-        **SLIDE_FILES,
-        overlay=report(
-            "results/slides/{experiment}/{slide}/overlay.jpg",
-            category="6. Slides",
-            caption="../report/overlay.rst",
-            labels={"experiment": "{experiment}", "slide": "{slide}"},
-        ),
+        multiext("<slide>/", classes="classes.tif", annotations="annotations.geojson.gz", summary="summary.json"),
+        **ON_REQUEST,
+        overlay=shown("<slide>/overlay.jpg", "6. Slides", "overlay", **SLIDE_LABELS),
     log:
-        "results/logs/predict_slide/{experiment}/{slide}.log",
+        "<logs>/predict_slide/{experiment}/{slide}.log",
     benchmark:
-        "results/benchmarks/predict_slide/{experiment}/{slide}.tsv"
+        "<benchmarks>/predict_slide/{experiment}/{slide}.tsv"
     conda:
         "../envs/slides.yaml"
     threads: 8
     resources:
         mem_mb=growing(8000),
-        runtime=240,
+        runtime=growing(240),
         gpu=1,
     params:
         code=code("predict_slide"),
@@ -51,26 +41,27 @@ rule predict_slide:
 rule summarize_slides:
     """Areas of all slides in one table."""
     input:
-        summaries=expand("results/slides/{{experiment}}/{slide}/summary.json", slide=list(SLIDES_BY_NAME)),
+        summaries=collect(rules.predict_slide.output.summary, slide=list(SLIDES_BY_NAME), allow_missing=True),
     output:
-        table="results/slides/{experiment}/summary.tsv",
-        table_html=report(
-            "results/slides/{experiment}/summary.html",
-            category="6. Slides",
-            caption="../report/slides.rst",
-            labels={"experiment": "{experiment}", "slide": "all, as a table"},
+        table="<results>/slides/{experiment}/summary.tsv",
+        table_html=shown(
+            "<results>/slides/{experiment}/summary.html",
+            "6. Slides",
+            "slides",
+            experiment="{experiment}",
+            slide="all, as a table",
         ),
     log:
-        "results/logs/summarize_slides/{experiment}.log",
+        "<logs>/summarize_slides/{experiment}.log",
     benchmark:
-        "results/benchmarks/summarize_slides/{experiment}.tsv"
+        "<benchmarks>/summarize_slides/{experiment}.tsv"
     localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=10,
+        runtime=growing(10),
     params:
         code=code("summarize_slides"),
     message:
@@ -82,13 +73,5 @@ rule summarize_slides:
 rule predict:
     """Predictions of all slides."""
     input:
-        expand(
-            list(SLIDE_FILES.values()) + ["results/slides/{experiment}/{slide}/overlay.jpg"],
-            experiment=EXPERIMENTS,
-            slide=list(SLIDES_BY_NAME),
-        ),
-        expand(
-            "results/slides/{experiment}/summary.{ending}",
-            experiment=EXPERIMENTS if SLIDES else [],
-            ending=["tsv", "html"],
-        ),
+        collect(rules.predict_slide.output, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        branch(SLIDES, then=collect(rules.summarize_slides.output, experiment=EXPERIMENTS)),

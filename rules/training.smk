@@ -1,6 +1,6 @@
 """Training, and what a person should see of it.
 
-In: results/databases. Out: results/models/{experiment}/{fold}: best.pt, history.tsv, tensorboard/ and pictures.
+In: databases. Out: <model>: best.pt, history.tsv, tensorboard/ and pictures.
 """
 
 
@@ -9,22 +9,17 @@ rule preview_batches:
     input:
         training=training_databases,
     output:
-        preview=report(
-            "results/models/{experiment}/{fold}/preview.png",
-            category="2. What the network is fed",
-            caption="../report/preview.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}"},
-        ),
+        preview=shown("<model>/preview.png", "2. What the network is fed", "preview", **MODEL_LABELS),
     log:
-        "results/logs/preview_batches/{experiment}.{fold}.log",
+        "<logs>/preview_batches/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/preview_batches/{experiment}.{fold}.tsv"
+        "<benchmarks>/preview_batches/{experiment}.{fold}.tsv"
     conda:
         "../envs/train.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=15,
+        runtime=growing(15),
     params:
         code=code("preview_batches"),
         training=preview_settings,
@@ -41,19 +36,19 @@ rule train_unet:
         training=training_databases,
         validation=validation_database,
     output:
-        model="results/models/{experiment}/{fold}/best.pt",
-        history="results/models/{experiment}/{fold}/history.tsv",
-        tensorboard=directory("results/models/{experiment}/{fold}/tensorboard"),
+        model="<model>/best.pt",
+        history="<model>/history.tsv",
+        tensorboard=directory("<model>/tensorboard"),
     log:
-        "results/logs/train_unet/{experiment}.{fold}.log",
+        "<logs>/train_unet/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/train_unet/{experiment}.{fold}.tsv"
+        "<benchmarks>/train_unet/{experiment}.{fold}.tsv"
     conda:
         "../envs/train.yaml"
     threads: 8
     resources:
         mem_mb=growing(8000),
-        runtime=1440,
+        runtime=growing(1440),
         gpu=1,
     params:
         code=code("train_unet"),
@@ -69,25 +64,20 @@ rule train_unet:
 rule plot_training:
     """Learning curves."""
     input:
-        history="results/models/{experiment}/{fold}/history.tsv",
+        history=rules.train_unet.output.history,
     output:
-        curves=report(
-            "results/models/{experiment}/{fold}/curves.png",
-            category="3. Training",
-            caption="../report/curves.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "figure": "learning curves"},
-        ),
+        curves=shown("<model>/curves.png", "3. Training", "curves", **MODEL_LABELS, figure="learning curves"),
     log:
-        "results/logs/plot_training/{experiment}.{fold}.log",
+        "<logs>/plot_training/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/plot_training/{experiment}.{fold}.tsv"
+        "<benchmarks>/plot_training/{experiment}.{fold}.tsv"
     localrule: True
     conda:
         "../envs/train.yaml"
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=10,
+        runtime=growing(10),
     params:
         code=code("plot_training"),
     message:
@@ -99,31 +89,21 @@ rule plot_training:
 rule visualize_network:
     """Pictures of what a layer has learned."""
     input:
-        model="results/models/{experiment}/{fold}/best.pt",
+        model=rules.train_unet.output.model,
         database=validation_database,
     output:
-        kernels=report(
-            "results/models/{experiment}/{fold}/kernels.png",
-            category="3. Training",
-            caption="../report/kernels.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "figure": "kernels"},
-        ),
-        activations=report(
-            "results/models/{experiment}/{fold}/activations.png",
-            category="3. Training",
-            caption="../report/activations.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "figure": "activations"},
-        ),
+        kernels=shown("<model>/kernels.png", "3. Training", "kernels", **MODEL_LABELS, figure="kernels"),
+        activations=shown("<model>/activations.png", "3. Training", "activations", **MODEL_LABELS, figure="activations"),
     log:
-        "results/logs/visualize_network/{experiment}.{fold}.log",
+        "<logs>/visualize_network/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/visualize_network/{experiment}.{fold}.tsv"
+        "<benchmarks>/visualize_network/{experiment}.{fold}.tsv"
     conda:
         "../envs/train.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=15,
+        runtime=growing(15),
     params:
         code=code("visualize_network"),
         layer=SETTINGS["network_pictures"]["layer"],
@@ -134,12 +114,8 @@ rule visualize_network:
         "../scripts/visualize_network.py"
 
 
-TRAINED = [] if MODELS else expand("results/models/{experiment}/{fold}", experiment=EXPERIMENTS, fold=FOLDS)
-
-
 rule train:
     """All trained models, with their pictures."""
     input:
-        expand("{folder}/{file}", folder=TRAINED, file=["best.pt", "history.tsv", "tensorboard"]),
-        expand("{folder}/{picture}.png", folder=TRAINED, picture=["preview", "curves", "kernels", "activations"]),
-        [] if MODELS else "results/cohort/split.png",
+        of_models(rules.preview_batches, rules.train_unet, rules.plot_training, rules.visualize_network),
+        branch(MODELS, otherwise=rules.split_patients.output.figure),

@@ -1,33 +1,28 @@
 """How good a model is on patients that it has not seen.
 
-In: models, validation databases, and the images of validation and test. Out: results/validation/{experiment}/{fold}, of
-a cross-validation also results/validation/{experiment}/all_folds, and results/models: model cards and a comparison.
+In: models, validation databases, and the images of validation and test. Out: <scores>, of a cross-validation also of
+all folds together, model cards and a comparison of the experiments.
 """
 
 
 rule render_panels:
     """Best, median and worst validation tiles."""
     input:
-        model="results/models/{experiment}/{fold}/best.pt",
+        model=rules.train_unet.output.model,
         database=validation_database,
     output:
-        sheet=report(
-            "results/validation/{experiment}/{fold}/panels.png",
-            category="5. Panels",
-            caption="../report/panels.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "figure": "best, median, worst"},
-        ),
-        pictures=directory("results/validation/{experiment}/{fold}/panels"),
+        sheet=shown("<scores>/panels.png", "5. Panels", "panels", **MODEL_LABELS, figure="best, median, worst"),
+        pictures=directory("<scores>/panels"),
     log:
-        "results/logs/render_panels/{experiment}.{fold}.log",
+        "<logs>/render_panels/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/render_panels/{experiment}.{fold}.tsv"
+        "<benchmarks>/render_panels/{experiment}.{fold}.tsv"
     conda:
         "../envs/train.yaml"
     threads: 8
     resources:
         mem_mb=growing(6000),
-        runtime=60,
+        runtime=growing(60),
         gpu=1,
     params:
         code=code("render_panels"),
@@ -42,22 +37,22 @@ rule render_panels:
 rule evaluate:
     """Predictions compared with the masks of unseen patients."""
     input:
-        model="results/models/{experiment}/{fold}/best.pt",
-        split=ancient("results/cohort/split.tsv"),
+        model=rules.train_unet.output.model,
+        split=ancient(rules.split_patients.output.split),
         images=scored_images,
         masks=scored_masks,
     output:
-        counts="results/validation/{experiment}/{fold}/counts.npz",
+        counts="<scores>/counts.npz",
     log:
-        "results/logs/evaluate/{experiment}.{fold}.log",
+        "<logs>/evaluate/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/evaluate/{experiment}.{fold}.tsv"
+        "<benchmarks>/evaluate/{experiment}.{fold}.tsv"
     conda:
         "../envs/slides.yaml"
     threads: 8
     resources:
         mem_mb=growing(6000),
-        runtime=240,
+        runtime=growing(240),
         gpu=1,
     params:
         code=code("evaluate"),
@@ -78,59 +73,32 @@ rule summarize_scores:
     input:
         counts=counts_of_folds,
     output:
-        metrics="results/validation/{experiment}/{fold}/metrics.tsv",
-        metrics_html=report(
-            "results/validation/{experiment}/{fold}/metrics.html",
-            category="4. Scores",
-            caption="../report/metrics.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "overall"},
+        multiext(
+            "<scores>/",
+            metrics="metrics.tsv",
+            per_patient="metrics_per_patient.tsv",
+            patients_svg="patients.svg",
+            confusion_svg="confusion.svg",
+            calibration_svg="calibration.svg",
+            thresholds_svg="thresholds.svg",
         ),
-        per_patient="results/validation/{experiment}/{fold}/metrics_per_patient.tsv",
-        per_patient_html=report(
-            "results/validation/{experiment}/{fold}/metrics_per_patient.html",
-            category="4. Scores",
-            caption="../report/metrics.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by patient"},
-        ),
-        patients_png=report(
-            "results/validation/{experiment}/{fold}/patients.png",
-            category="4. Scores",
-            caption="../report/patients.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by patient, drawn"},
-        ),
-        confusion_png=report(
-            "results/validation/{experiment}/{fold}/confusion.png",
-            category="4. Scores",
-            caption="../report/confusion.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "confusion"},
-        ),
-        calibration_png=report(
-            "results/validation/{experiment}/{fold}/calibration.png",
-            category="4. Scores",
-            caption="../report/calibration.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "calibration"},
-        ),
-        thresholds_png=report(
-            "results/validation/{experiment}/{fold}/thresholds.png",
-            category="4. Scores",
-            caption="../report/thresholds.rst",
-            labels={"experiment": "{experiment}", "fold": "{fold}", "scores": "by threshold"},
-        ),
-        patients_svg="results/validation/{experiment}/{fold}/patients.svg",
-        confusion_svg="results/validation/{experiment}/{fold}/confusion.svg",
-        calibration_svg="results/validation/{experiment}/{fold}/calibration.svg",
-        thresholds_svg="results/validation/{experiment}/{fold}/thresholds.svg",
+        metrics_html=score("metrics.html", "metrics", "overall"),
+        per_patient_html=score("metrics_per_patient.html", "metrics", "by patient"),
+        patients_png=score("patients.png", "patients", "by patient, drawn"),
+        confusion_png=score("confusion.png", "confusion", "confusion"),
+        calibration_png=score("calibration.png", "calibration", "calibration"),
+        thresholds_png=score("thresholds.png", "thresholds", "by threshold"),
     log:
-        "results/logs/summarize_scores/{experiment}.{fold}.log",
+        "<logs>/summarize_scores/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/summarize_scores/{experiment}.{fold}.tsv"
+        "<benchmarks>/summarize_scores/{experiment}.{fold}.tsv"
     localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=15,
+        runtime=growing(15),
     params:
         code=code("summarize_scores"),
         classes=SETTINGS["classes"],
@@ -143,23 +111,23 @@ rule summarize_scores:
 rule write_model_card:
     """A page on a model: data, settings, scores, limits."""
     input:
-        model="results/models/{experiment}/{fold}/best.pt",
+        model=rules.train_unet.output.model,
         training=training_databases,
         validation=validation_database,
-        metrics="results/validation/{experiment}/{fold}/metrics.tsv",
+        metrics=rules.summarize_scores.output.metrics,
     output:
-        card="results/models/{experiment}/{fold}/model_card.md",
+        card="<model>/model_card.md",
     log:
-        "results/logs/write_model_card/{experiment}.{fold}.log",
+        "<logs>/write_model_card/{experiment}.{fold}.log",
     benchmark:
-        "results/benchmarks/write_model_card/{experiment}.{fold}.tsv"
+        "<benchmarks>/write_model_card/{experiment}.{fold}.tsv"
     localrule: True
     conda:
         "../envs/train.yaml"
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=10,
+        runtime=growing(10),
     params:
         code=code("write_model_card"),
         training=training_settings,
@@ -173,33 +141,22 @@ rule write_model_card:
 rule compare_experiments:
     """All experiments side by side."""
     input:
-        metrics=expand("results/validation/{experiment}/{fold}/metrics.tsv", experiment=EXPERIMENTS, fold=SCORED[-1:]),
+        metrics=collect(rules.summarize_scores.output.metrics, experiment=EXPERIMENTS, fold=SCORED[-1]),
     output:
-        table="results/models/comparison.tsv",
-        table_html=report(
-            "results/models/comparison.html",
-            category="4. Scores",
-            caption="../report/comparison.rst",
-            labels={"experiment": "all", "fold": "all", "scores": "side by side"},
-        ),
-        figure=report(
-            "results/models/comparison.png",
-            category="4. Scores",
-            caption="../report/comparison.rst",
-            labels={"experiment": "all", "fold": "all", "scores": "side by side, drawn"},
-        ),
-        figure_svg="results/models/comparison.svg",
+        multiext("<results>/models/comparison", table=".tsv", figure_svg=".svg"),
+        table_html=comparison(".html", "side by side"),
+        figure=comparison(".png", "side by side, drawn"),
     log:
-        "results/logs/compare_experiments.log",
+        "<logs>/compare_experiments.log",
     benchmark:
-        "results/benchmarks/compare_experiments.tsv"
+        "<benchmarks>/compare_experiments.tsv"
     localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=10,
+        runtime=growing(10),
     params:
         code=code("compare_experiments"),
         experiments=EXPERIMENTS,
@@ -210,25 +167,9 @@ rule compare_experiments:
         "../scripts/compare_experiments.py"
 
 
-VALIDATED = [] if MODELS else expand("results/validation/{experiment}/{fold}", experiment=EXPERIMENTS, fold=FOLDS)
-SCORE_TABLES = [] if MODELS else expand("results/validation/{experiment}/{fold}", experiment=EXPERIMENTS, fold=SCORED)
-
-
 rule validate:
     """Panels and scores of all models."""
     input:
-        expand("{folder}/{file}", folder=VALIDATED, file=["panels.png", "panels"]),
-        expand(
-            "{folder}/{table}.{ending}",
-            folder=SCORE_TABLES,
-            table=["metrics", "metrics_per_patient"],
-            ending=["tsv", "html"],
-        ),
-        expand(
-            "{folder}/{figure}.{ending}",
-            folder=SCORE_TABLES,
-            figure=["patients", "confusion", "calibration", "thresholds"],
-            ending=["png", "svg"],
-        ),
-        expand("{folder}/model_card.md", folder=TRAINED),
-        [] if MODELS else expand("results/models/comparison.{ending}", ending=["tsv", "html", "png", "svg"]),
+        of_models(rules.render_panels, rules.write_model_card),
+        of_models(rules.summarize_scores, fold=SCORED),
+        branch(MODELS, otherwise=rules.compare_experiments.output),

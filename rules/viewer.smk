@@ -1,24 +1,24 @@
 """A page for each slide, on which a person pans and zooms it with the classes laid over.
 
-In: slides and their predictions. Out: results/viewer, a folder that any browser opens.
+In: slides and their predictions. Out: <results>/viewer, a folder that any browser opens.
 """
 
 
 rule fetch_openseadragon:
     """What draws slides in a browser."""
     output:
-        library=directory("results/viewer/library"),
+        library=directory("<results>/viewer/library"),
     log:
-        "results/logs/fetch_openseadragon.log",
+        "<logs>/fetch_openseadragon.log",
     benchmark:
-        "results/benchmarks/fetch_openseadragon.tsv"
+        "<benchmarks>/fetch_openseadragon.tsv"
     localrule: True
     conda:
         "../envs/viewer.yaml"
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=10,
+        runtime=growing(10),
     params:
         code=code("fetch_openseadragon"),
         package=text_digest("viewer/package-lock.json"),
@@ -32,21 +32,21 @@ rule write_viewer:
     """A page to pan and zoom a slide."""
     input:
         slide=slide_file,
-        classes="results/slides/{experiment}/{slide}/classes.tif",
-        summary="results/slides/{experiment}/{slide}/summary.json",
-        library="results/viewer/library",
+        classes=rules.predict_slide.output.classes,
+        summary=rules.predict_slide.output.summary,
+        library=rules.fetch_openseadragon.output.library,
     output:
-        page=directory("results/viewer/slides/{experiment}/{slide}"),
+        page=directory("<results>/viewer/slides/{experiment}/{slide}"),
     log:
-        "results/logs/write_viewer/{experiment}/{slide}.log",
+        "<logs>/write_viewer/{experiment}/{slide}.log",
     benchmark:
-        "results/benchmarks/write_viewer/{experiment}/{slide}.tsv"
+        "<benchmarks>/write_viewer/{experiment}/{slide}.tsv"
     conda:
         "../envs/data.yaml"
     threads: 4
     resources:
         mem_mb=growing(4000),
-        runtime=120,
+        runtime=growing(120),
     params:
         code=code("write_viewer"),
         page=text_digest("viewer/index.html", "viewer/viewer.css", "viewer/viewer.js"),
@@ -61,23 +61,21 @@ rule write_viewer:
 rule list_viewers:
     """A page that lists those of all slides."""
     input:
-        pages=expand("results/viewer/slides/{experiment}/{slide}", experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
-        summaries=expand(
-            "results/slides/{experiment}/{slide}/summary.json", experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)
-        ),
+        pages=collect(rules.write_viewer.output.page, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        summaries=collect(rules.predict_slide.output.summary, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
     output:
-        page="results/viewer/index.html",
+        page="<results>/viewer/index.html",
     log:
-        "results/logs/list_viewers.log",
+        "<logs>/list_viewers.log",
     benchmark:
-        "results/benchmarks/list_viewers.tsv"
+        "<benchmarks>/list_viewers.tsv"
     localrule: True
     conda:
         "../envs/data.yaml"
     threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=10,
+        runtime=growing(10),
     params:
         code=code("list_viewers"),
     message:
