@@ -355,10 +355,18 @@ for name, run, words in [
     add("Masks", name, run, *words)
 
 
+SQUARE = shapely.box(2, 2, 20, 20)
+
+
 def feature(polygon: shapely.Polygon, class_name: str | None = "epithelium") -> dict[str, Any]:
     """Return a feature as QuPath exports it."""
     properties = {"objectType": "annotation"} | ({"classification": {"name": class_name}} if class_name else {})
     return {"type": "Feature", "geometry": mapping(polygon), "properties": properties}
+
+
+def classified(classification: Any) -> dict[str, Any]:
+    """Return a feature whose classification is not as QuPath writes it."""
+    return feature(SQUARE, None) | {"properties": {"classification": classification}}
 
 
 def features(*parts: Any) -> Callable[[Path], Any]:
@@ -377,7 +385,6 @@ def raw_annotations(content: bytes, name: str = "a.geojson") -> Callable[[Path],
     return run
 
 
-SQUARE = shapely.box(2, 2, 20, 20)
 CROSSED = shapely.Polygon([(0, 0), (20, 20), (20, 0), (0, 20)])
 for name, run, words in [
     ("not JSON", raw_annotations(b"hello"), ("a.geojson: is not JSON",)),
@@ -389,6 +396,12 @@ for name, run, words in [
     ("an outline that crosses itself", features(feature(CROSSED)), ("feature 1", "not simple")),
     ("an unknown class", features(feature(SQUARE, "tumor")), ("class 'tumor'", "stroma, epithelium")),
     ("no class", features(feature(SQUARE, None)), ("annotation without class",)),
+    ("a class that is no text", features(classified("epithelium")), ("feature 1", "'epithelium' has no `name`")),
+    (
+        "coordinates beyond any slide",
+        features(feature(shapely.box(0, 0, 1e300, 20))),
+        ("feature 1 (epithelium) reaches to 1e+300 pixels", "export the annotations again"),
+    ),
     ("of another slide", features(feature(shapely.box(900, 900, 950, 950))), ("lies outside of",)),
 ]:
     add("Annotations", name, run, *words)

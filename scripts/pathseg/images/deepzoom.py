@@ -73,7 +73,7 @@ class TileFolder:
         self.tiles.update(filter(None, self._pool.map(self._write_tile, places, tiles)))
         self._rows[level] += 1
         if level > self.levels[0]:
-            self._halves[level - 1].append(block_mean(strip, 2, 2))
+            self._halves[level - 1].append(block_mean(strip, 2))
             if len(self._halves[level - 1]) == 2:
                 self._write_halves(level - 1)
 

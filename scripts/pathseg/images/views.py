@@ -69,7 +69,9 @@ def read_mirrored(
     inside = read_inside(x0, y0, x1 - x0, y1 - y0)
     if (x0, y0, x1, y1) == (x, y, x + width, y + height):
         return inside
-    # Copying whole rows and columns is several times as fast as indexing with `rows` and `columns`.
+    if x1 <= x or y1 <= y or x0 >= x + width or y0 >= y + height:
+        return inside[np.ix_(rows - y0, columns - x0)]
+    # Where the image is in sight, copying whole rows and columns is several times as fast.
     before, after = (max(0, y0 - y), max(0, x0 - x)), (max(0, y + height - y1), max(0, x + width - x1))
     padded = np.pad(inside, [*zip(before, after, strict=True), *[(0, 0)] * (inside.ndim - 2)], mode="reflect")
     top, left = max(0, y - y0), max(0, x - x0)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -17,12 +18,20 @@ from shapely.geometry import Polygon
 from pathseg.colors import rgb_of
 from pathseg.errors import ImageError
 
+log = logging.getLogger("pathseg")
+
 ENDINGS = (".geojson", ".json", ".geojson.gz", ".json.gz")
+
+# Of pixels; no slide is so large, and numbers beyond it lose their fractions.
+LARGEST_COORDINATE = 2**31
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """A polygon (with holes) in pixels of the slide's finest level, and the name of its class (None: without)."""
+    """A polygon (with holes) in pixels of the slide's finest level, and the name of its class (None: without).
+
+    QuPath's derived classes have names such as "Tumor: Positive".
+    """
 
     name: str | None
     polygon: Polygon
@@ -39,7 +48,7 @@ def read_annotations(path: str | Path) -> list[Annotation]:
     Raises
     ------
     ImageError
-        If it is not GeoJSON, or a polygon crosses itself; the message names the feature.
+        If it is not GeoJSON, or a polygon crosses itself or reaches beyond any slide; the message names the feature.
     """
     path = Path(path)
     content = _load(path)
@@ -49,15 +58,31 @@ def read_annotations(path: str | Path) -> list[Annotation]:
     if not isinstance(features, list):
         raise ImageError(f"{path}: is not GeoJSON with features; export it from QuPath as a feature collection")
     annotations: list[Annotation] = []
+    left_out = 0
     for number, feature in enumerate(features, start=1):
         try:
             geometry = shapely.geometry.shape(feature["geometry"])
-            properties = feature.get("properties") or {}
-            name = (properties.get("classification") or {}).get("name")
+            name = _class_name((feature.get("properties") or {}).get("classification"))
         except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
             raise ImageError(f"{path}: feature {number} is not a GeoJSON feature with a geometry ({error})") from error
-        annotations += [Annotation(name, part) for part in _polygons(path, number, name, geometry)]
+        parts = _polygons(path, number, name, geometry)
+        annotations += [Annotation(name, part) for part in parts]
+        left_out += not parts
+    if left_out:
+        log.warning("%s: left out %d of %d features, which are points, lines or empty", path, left_out, len(features))
     return annotations
+
+
+def _class_name(classification: Any) -> str | None:
+    """Return the name of a class as QuPath writes it: `name`, or for derived classes also `names`."""
+    if classification is None:
+        return None
+    if not isinstance(classification, dict):
+        raise TypeError(f"its classification {classification!r} has no `name`")
+    names = classification.get("names") or [classification.get("name")]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names if name is not None):
+        raise TypeError(f"the name of its class, {names!r}, is not text")
+    return ": ".join(name for name in names if name) or None
 
 
 def _load(path: Path) -> Any:
@@ -73,54 +98,17 @@ def _load(path: Path) -> Any:
 def _polygons(path: Path, number: int, name: str | None, geometry: shapely.Geometry) -> list[Polygon]:
     parts = [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon) and not part.is_empty]
     for part in parts:
+        if not np.abs(part.bounds).max() <= LARGEST_COORDINATE:
+            raise ImageError(
+                f"{path}: feature {number} ({name or 'without class'}) reaches to {max(part.bounds, key=abs):g} "
+                "pixels, beyond any slide; remove it, or export the annotations again"
+            )
         if not part.is_valid:
             raise ImageError(
                 f"{path}: feature {number} ({name or 'without class'}) has an outline that is not simple: "
                 f"{shapely.is_valid_reason(part)}; mend it in QuPath and export again"
             )
     return parts
-
-
-def pixels_inside(polygon: Polygon, rectangle: tuple[int, int, int, int], scale: tuple[float, float]) -> np.ndarray:
-    """Say which pixels have their centre in a polygon.
-
-    Each row of pixel centres crosses an outline where it enters or leaves. Drawing functions, such as OpenCV's, colour
-    the pixels under the outline too, and would make each region larger by half a pixel all around.
-
-    Parameters
-    ----------
-    polygon
-        In pixels of the finest level.
-    rectangle
-        x, y, width and height of the pixels in question, at their own resolution.
-    scale
-        Their pixels per pixel of the finest level, in x and y.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool [height, width].
-    """
-    x, y, width, height = rectangle
-    crossings = np.zeros((height, width + 1), np.uint8)
-    for ring in (polygon.exterior, *polygon.interiors):
-        # From here on, pixel centres are whole numbers.
-        points = shapely.get_coordinates(ring) * scale - (x + 0.5, y + 0.5)
-        rows, columns = _crossings(points[:-1], points[1:], height)
-        np.add.at(crossings, (rows, np.clip(columns, 0, width)), 1)
-    return (np.add.accumulate(crossings, axis=1, dtype=np.uint8)[:, :width] & 1).astype(bool)
-
-
-def _crossings(starts: np.ndarray, ends: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return row, and first column behind the crossing, of each crossing of edges [n, 2] with rows 0 ... height-1."""
-    low, high = np.minimum(starts[:, 1], ends[:, 1]), np.maximum(starts[:, 1], ends[:, 1])
-    first, stop = (np.clip(np.ceil(side), 0, height).astype(int) for side in (low, high))
-    counts = stop - first
-    edges = np.repeat(np.arange(len(starts)), counts)
-    rows = np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
-    (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
-    columns = np.ceil(x0 + (rows - y0) * (x1 - x0) / (y1 - y0)).astype(int)
-    return rows, columns
 
 
 # Batches of annotations that may wait to be written, so that a slow disk does not fill the memory.

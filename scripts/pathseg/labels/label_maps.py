@@ -8,7 +8,8 @@ import shapely
 from pathseg.errors import ImageError
 from pathseg.images.resampling import ResampledSlide, resample_labels
 from pathseg.images.slides import read_labels
-from pathseg.labels.geojson import Annotation, is_annotation_file, pixels_inside, read_annotations
+from pathseg.labels.drawing import PolygonDrawing
+from pathseg.labels.geojson import Annotation, is_annotation_file, read_annotations
 from pathseg.labels.values import IGNORE, class_counts, to_class_indices
 
 # QuPath's name for what is to be left out.
@@ -64,7 +65,10 @@ def open_instances(path: str, view: ResampledSlide) -> "LabelImage":
     """
     numbers = read_labels(path)
     _check_size(path, numbers, view)
-    return LabelImage(resample_labels(numbers.astype(np.int32), view.width, view.height), beyond=0)
+    # First whether a pixel is of any object, then of which: three objects that share a pixel leave no hole.
+    covered = resample_labels((numbers > 0).view(np.uint8), view.width, view.height)
+    objects = resample_labels(numbers.astype(np.int32), view.width, view.height, without=0)
+    return LabelImage(objects * covered, beyond=0)
 
 
 def _check_size(path: str, labels: np.ndarray, view: ResampledSlide) -> None:
@@ -117,8 +121,6 @@ class AnnotatedLabels:
         self.view = view
         self._outside = IGNORE if outside == "ignore" else 0
         annotations = sorted(read_annotations(path), key=lambda annotation: -annotation.polygon.area)
-        self._values = [_class_of(path, annotation, names) for annotation in annotations]
-        self._polygons = [annotation.polygon for annotation in annotations]
         slide = shapely.box(0, 0, view.slide.width, view.slide.height)
         for annotation in annotations:
             if not annotation.polygon.intersects(slide):
@@ -126,16 +128,16 @@ class AnnotatedLabels:
                     f"{path}: an annotation ({annotation.name}) at {annotation.polygon.bounds} lies outside of "
                     f"{view.slide.path} ({view.slide.width} x {view.slide.height} pixels); is it of another slide?"
                 )
-        self._tree = shapely.STRtree(self._polygons)
+        self._drawing = PolygonDrawing(
+            [annotation.polygon for annotation in annotations],
+            [_class_of(path, annotation, names) for annotation in annotations],
+            (view.width / view.slide.width, view.height / view.slide.height),
+        )
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Return uint8 [height, width], `IGNORE` beyond the image."""
-        scale_x, scale_y = self.view.width / self.view.slide.width, self.view.height / self.view.slide.height
         result = np.full((height, width), self._outside, np.uint8)
-        rectangle = shapely.box(x / scale_x, y / scale_y, (x + width) / scale_x, (y + height) / scale_y)
-        for index in sorted(self._tree.query(rectangle)):
-            inside = pixels_inside(self._polygons[index], (x, y, width, height), (scale_x, scale_y))
-            result[inside] = self._values[index]
+        self._drawing.draw(result, x, y)
         result[: max(-y, 0)] = result[max(self.view.height - y, 0) :] = IGNORE
         result[:, : max(-x, 0)] = result[:, max(self.view.width - x, 0) :] = IGNORE
         return result
@@ -144,13 +146,17 @@ class AnnotatedLabels:
 def _class_of(path: str, annotation: Annotation, names: list[str]) -> int:
     if annotation.name == IGNORE_CLASS:
         return IGNORE
-    if annotation.name not in names:
+    # A derived class, "tumour: positive", is of the class that it is derived from, if it has no number of its own.
+    name = annotation.name
+    while name and name not in names:
+        name = name.rpartition(": ")[0]
+    if not name:
         kind = f"of class {annotation.name!r}" if annotation.name else "without class"
         raise ImageError(
             f"{path}: has an annotation {kind} at {annotation.polygon.bounds}; the configuration has "
             f"{', '.join(names)} (and {IGNORE_CLASS} is left out). Set its class in QuPath, or add the class"
         )
-    return names.index(annotation.name)
+    return names.index(name)
 
 
 def count_labels(labels: LabelMap, width: int, height: int, n_classes: int) -> np.ndarray:

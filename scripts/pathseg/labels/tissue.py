@@ -9,7 +9,8 @@ from skimage.morphology import dilation, disk, remove_small_objects
 
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Slide, read_labels
-from pathseg.labels.geojson import is_annotation_file, pixels_inside, read_annotations
+from pathseg.labels.drawing import pixels_inside
+from pathseg.labels.geojson import is_annotation_file, read_annotations
 
 # Saturation (0..1) that counts as stained. Otsu's threshold lies between glass and the typical tissue, and may lie
 # above a pale fragment; the upper limit makes the mask err towards tissue, the lower one keeps out noise of the glass.

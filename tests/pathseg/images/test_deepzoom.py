@@ -37,7 +37,7 @@ def test_levels_halve_and_the_finest_is_the_picture(tmp_path, rng, height, width
         factor = 2 ** (levels[-1] - level)
         found = read_level(tmp_path / "t", level, ".png")
         assert found.shape == (-(-height // factor), -(-width // factor))
-        expected = block_mean(picture, factor, factor)
+        expected = block_mean(picture, factor)
         # Each level rounds; blocks at the right and at the lower end are filled up level by level.
         assert np.abs(found.astype(int) - expected)[:-1, :-1].max(initial=0) <= levels[-1] - level
     assert max(read_level(tmp_path / "t", levels[0], ".png").shape) <= TILE

@@ -6,28 +6,25 @@ import pytest
 import shapely
 from shapely.geometry import mapping
 
-from pathseg.labels.geojson import pixels_inside, read_annotations
+from pathseg.errors import ImageError
+from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import Level, Slide
+from pathseg.labels.geojson import read_annotations
+from pathseg.labels.label_maps import AnnotatedLabels, count_labels
+from pathseg.labels.values import IGNORE
 
 
-def feature(geometry, name="tumour"):
-    return {"type": "Feature", "geometry": mapping(geometry), "properties": {"classification": {"name": name}}}
+def feature(geometry, name="tumour", **classification):
+    return {
+        "type": "Feature",
+        "geometry": mapping(geometry),
+        "properties": {"classification": {"name": name} | classification},
+    }
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_pixel_is_inside_if_its_centre_is(seed):
-    rng = np.random.default_rng(seed)
-    shapes = [shapely.Point(*rng.uniform(0, 60, 2)).buffer(rng.uniform(2, 25)) for _ in range(4)]
-    polygon = max(shapely.get_parts(shapely.union_all(shapes[:3]) - shapes[3]), key=shapely.area)
-    scale = rng.uniform(0.3, 1.5, 2)
-    x, y = rng.integers(-5, 20, 2)
-    inside = pixels_inside(polygon, (x, y, 40, 30), tuple(scale))
-    rows, columns = np.mgrid[y : y + 30, x : x + 40] + 0.5
-    np.testing.assert_array_equal(inside, shapely.contains_xy(polygon, columns / scale[0], rows / scale[1]))
-
-
-def test_pixel_edges_are_exact():
-    polygon = shapely.box(1, 2, 3, 5) - shapely.box(2, 3, 3, 4)
-    assert pixels_inside(polygon, (0, 0, 6, 6), (1, 1)).sum() == polygon.area
+def write(path, *features):
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
 
 
 @pytest.mark.parametrize("wrap", [lambda f: {"type": "FeatureCollection", "features": f}, lambda f: f, lambda f: f[0]])
@@ -39,3 +36,49 @@ def test_forms_of_files(tmp_path, name, wrap):
     annotations = read_annotations(tmp_path / name)
     assert [annotation.polygon.area for annotation in annotations] == [4, 15]
     assert {annotation.name for annotation in annotations} == {"tumour"}
+
+
+def test_points_and_lines_are_counted_and_said(tmp_path, caplog):
+    shapes = [shapely.box(0, 0, 5, 5), shapely.Point(1, 1), shapely.LineString([(0, 0), (4, 4)])]
+    assert len(read_annotations(write(tmp_path / "a.geojson", *map(feature, shapes)))) == 1
+    assert "left out 2 of 3 features, which are points, lines or empty" in caplog.text
+
+
+def test_derived_classes_have_the_name_that_qupath_shows(tmp_path):
+    derived = {
+        "geometry": mapping(shapely.box(0, 0, 5, 5)),
+        "properties": {"classification": {"names": ["tumour", "positive"], "color": [1, 2, 3]}},
+    }
+    unnamed = feature(shapely.box(0, 0, 5, 5), None)
+    assert [a.name for a in read_annotations(write(tmp_path / "a.geojson", derived, unnamed))] == [
+        "tumour: positive",
+        None,
+    ]
+
+
+def labels_of(path, names, downsample=2.0, outside="background"):
+    slide = Slide("slide", [Level(80, 60, 1.0)], None, None, "none")
+    return AnnotatedLabels(path, ResampledSlide(slide, downsample), names, outside)
+
+
+def test_a_derived_class_is_the_most_specific_one_that_there_is(tmp_path):
+    shapes = [shapely.box(10 * n, 0, 10 * n + 10, 10) for n in range(3)]
+    names = ["tumour: positive: strong", "tumour: negative", "tumour"]
+    path = write(tmp_path / "a.geojson", *map(feature, shapes, names))
+    labels = labels_of(path, ["stroma", "tumour", "tumour: positive"])
+    assert labels.read(0, 0, 15, 1)[0, ::5].tolist() == [2, 1, 1]
+    with pytest.raises(ImageError, match=r"class 'tumour: positive: strong'.*stroma, positive"):
+        labels_of(path, ["stroma", "positive"])
+
+
+def test_the_smaller_annotation_counts_and_beyond_the_slide_nothing_is_known(tmp_path):
+    shapes = [shapely.box(10, 10, 14, 14), shapely.box(0, 0, 40, 60), shapely.box(4, 4, 20, 20)]
+    path = write(tmp_path / "a.geojson", *map(feature, shapes, ["a", "b", "c"]))
+    labels = labels_of(path, ["none", "a", "b", "c"], outside="ignore")
+    read = labels.read(-1, -2, 50, 40)
+    assert (read[:2] == IGNORE).all()
+    assert (read[:, :1] == IGNORE).all()
+    assert (read[2:32, 21:41] == IGNORE).all()
+    inside = read[2:, 1:]
+    assert [inside[6, 6], inside[8, 8], inside[20, 10]] == [1, 3, 2]
+    np.testing.assert_array_equal(count_labels(labels, 40, 30, 4), [0, 4, 20 * 30 - 64, 60])

@@ -8,7 +8,8 @@ from shapely.geometry import shape
 
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Level, Slide
-from pathseg.labels.geojson import pixels_inside, read_annotations
+from pathseg.labels.drawing import pixels_inside
+from pathseg.labels.geojson import read_annotations
 from pathseg.prediction.inference import Band
 from pathseg.prediction.outputs import SlideOutputs, class_rows
 
