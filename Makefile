@@ -9,7 +9,7 @@ CORES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run report test test-slow check format bench clean
+.PHONY: help run report test test-slow check format lock bench clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ format: $(VENV)/installed-dev  ## Lay out code
 	ruff format .
 	snakefmt Snakefile rules
 
+lock: $(VENV)/installed-dev  ## Renew the locks from requirements.in and requirements-dev.in
+	uv pip compile --quiet requirements.in --output-file requirements.txt
+	uv pip compile --quiet requirements-dev.in --constraint requirements.txt --output-file requirements-dev.txt
+
 bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial's way and MONAI (half an hour)
 	PYTHONPATH=scripts:build/bench python benchmarks/prediction.py
 	PYTHONPATH=scripts:build/bench python benchmarks/large_slide.py
@@ -56,12 +60,12 @@ build/bench/monai: benchmarks/requirements.txt $(VENV)/installed
 clean:  ## Remove the environment and all results
 	rm -rf $(VENV) .snakemake build results
 
-$(VENV)/installed: requirements.txt
-	$(PYTHON) -c 'import sys; sys.exit("pathseg needs Python 3.11 or newer; name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+$(VENV)/installed: requirements.txt requirements-cpu.txt envs/install.py
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "pathseg needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python envs/install.py requirements.txt
 	touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt --requirement requirements-dev.txt
+	$(BIN)/python envs/install.py requirements-dev.txt
 	touch $@
