@@ -54,7 +54,7 @@ bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial
 	python benchmarks/scale.py
 
 build/bench/monai: benchmarks/requirements.txt $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/bench --requirement $<
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --upgrade --target build/bench --requirement $<
 	touch $@
 
 clean:  ## Remove the environment and all results

@@ -1,6 +1,6 @@
-"""Install what the locks name into the environment of the Python that runs this: python envs/install.py requirements.txt.
+"""Install a lock into the environment of the Python that runs this: python envs/install.py requirements.txt.
 
-The hash of every file is compared with the lock's, and only wheels are taken, so that nothing runs during installation.
+The hash of every file is compared with the lock's, and only wheels are taken: no code of a package runs meanwhile.
 Of PyTorch pip chooses the build, by version and its own settings: PyPI's (on Linux with CUDA), or a CPU build where an
 extra index or a folder of wheels offers one. Its hash must be in a lock too, and NVIDIA's libraries are installed only
 for a build that asks for them. docs/install.md says how to take another build.
@@ -26,11 +26,8 @@ def read_lock(path: Path) -> dict[str, str]:
 def pip(*arguments: str | Path) -> None:
     """Run this environment's pip; only wheels are taken."""
     command, *options = arguments
-    subprocess.run(
-        [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", "--no-deps"]
-        + ["--only-binary", ":all:", *options],
-        check=True,
-    )
+    always = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+    subprocess.run([sys.executable, "-m", "pip", command, *always, *options], check=True)  # noqa: S603
 
 
 def install(entries: list[str], *options: str | Path) -> None:
@@ -66,5 +63,5 @@ def main(path: Path) -> None:
 if __name__ == "__main__":
     try:
         main(Path(sys.argv[1]))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"{sys.argv[1]}: not installed, see pip's message above")  # noqa: TRY003
+    except subprocess.CalledProcessError:
+        sys.exit(f"{sys.argv[1]}: not installed, see pip's message above")

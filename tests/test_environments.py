@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 
 import pytest
@@ -40,8 +41,9 @@ def packages(environment):
 
 
 def pip_pins(name):
-    lines = (ROOT / name).read_text().splitlines()
-    return dict(re.match(r"([^=\s]+)==([^\s;]+)", line).groups() for line in lines if "==" in line)
+    """Return the packages that a file of requirements pins and their versions."""
+    pins = re.findall(r"^([\w.-]+)(?:\[\w,-]+\])?==([^\s;]+)", (ROOT / name).read_text(), re.MULTILINE)
+    return {normal(package): version for package, version in pins}
 
 
 def normal(name):
@@ -51,20 +53,43 @@ def normal(name):
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_conda_and_pip_pin_the_same_versions(environment):
     assert set(yaml.safe_load(environment.read_text())["channels"]) <= {"conda-forge", "bioconda", "nodefaults"}
-    pinned = {normal(name): version for name, version in pip_pins("requirements.txt").items()}
+    pinned = pip_pins("requirements.txt")
     for name, version in packages(environment).items():
         if name not in ("python", "nodejs"):
             # PyPI's builds of C libraries have a fourth number of their own.
             assert pinned[normal(PYPI.get(name, name))].startswith(version), name
 
 
-def test_requirements_agree():
-    pinned = {normal(name): version for name, version in pip_pins("requirements.txt").items()}
-    for name, version in pip_pins("requirements.in").items():
-        assert pinned[normal(name)] == version
-    assert all(
-        "==" in line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")
-    )
+@pytest.mark.parametrize("asked", ["requirements.in", "requirements-dev.in"])
+def test_a_lock_pins_what_is_asked_for(asked):
+    locked = pip_pins(asked.replace(".in", ".txt"))
+    assert pip_pins(asked).items() <= locked.items(), "run make lock"
+    names = {re.match(r"[\w.-]+", line)[0] for line in (ROOT / asked).read_text().splitlines() if line[0] != "#"}
+    assert {normal(name) for name in names} <= set(locked), "run make lock"
+
+
+def test_locks_agree():
+    run, development = pip_pins("requirements.txt"), pip_pins("requirements-dev.txt")
+    assert all(run.get(name, version) == version for name, version in development.items()), "run make lock"
+    assert pip_pins("requirements-cpu.txt") == {"torch": run["torch"] + "+cpu"}
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "requirements-cpu.txt", "benchmarks/requirements.txt"])
+def test_every_entry_of_a_lock_has_hashes(lock):
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if line and not line.lstrip().startswith("#")]
+    entries = re.split(r"\n(?=\S)", "\n".join(lines))
+    assert len(entries) == len(pip_pins(lock))
+    for entry in entries:
+        assert re.fullmatch(r"\S+==\S+(?: ; [^\\]+)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry
+
+
+def test_a_lock_is_complete():
+    """Packages are installed without what they ask for, so that the lock must have all of it."""
+    locked = pip_pins("requirements.txt") | pip_pins("requirements-dev.txt")
+    found = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False).stdout
+    lacking = [line for line in found.splitlines() if normal(line.split(" ")[0]) in locked]
+    # Snakemake asks for it and imports it nowhere; there is no wheel of it (pyproject.toml).
+    assert [line for line in lacking if "connection-pool" not in line] == []
 
 
 def rules_with_scripts():
@@ -102,3 +127,12 @@ def test_workflow_reads_without_scientific_packages():
     for module in modules:
         for file in (module, *modules_of(module, package.parent)):
             assert not re.search(r"^(?:from|import) (?:numpy|pandas|torch|cv2)", file.read_text(), re.MULTILINE), file
+
+
+def test_continuous_integration_names_actions_and_images_by_digest():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    actions, images = re.findall(r"uses: (\S+)", workflow), re.findall(r"image: (\S+)", workflow)
+    assert actions
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in actions)
+    assert images
+    assert all(re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", image) for image in images)
