@@ -74,9 +74,11 @@ def test_locks_agree():
     assert pip_pins("requirements-cpu.txt") == {"torch": run["torch"] + "+cpu"}
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "requirements-cpu.txt", "benchmarks/requirements.txt"])
+@pytest.mark.parametrize(
+    "lock", [*ROOT.glob("requirements*.txt"), ROOT / "benchmarks" / "requirements.txt"], ids=lambda path: path.name
+)
 def test_every_entry_of_a_lock_has_hashes(lock):
-    lines = [line for line in (ROOT / lock).read_text().splitlines() if line and not line.lstrip().startswith("#")]
+    lines = [line for line in lock.read_text().splitlines() if line and not line.lstrip().startswith("#")]
     entries = re.split(r"\n(?=\S)", "\n".join(lines))
     assert len(entries) == len(pip_pins(lock))
     for entry in entries:
