@@ -131,6 +131,18 @@ for name, run, words in [
     ("a name with a leading dash", with_table("-rf\tP\ti0.png\tm0.png"), ("sample: '-rf'",)),
     ("a name with braces", with_table("{x}\tP\ti0.png\tm0.png"), ("sample: '{x}'",)),
     ("a name with a control character", with_table("a\x07b\tP\ti0.png\tm0.png"), ("sample: 'a\\x07b'",)),
+    ("a name with a line's end that is none", with_table("a\u2028b\tP\ti0.png\tm0.png"), ("sample: ", "has U+2028")),
+    ("a name that a shell would run", with_table("a$(x)\tP\ti0.png\tm0.png"), ("sample: 'a$(x)' has $",)),
+    ("a name that a spreadsheet would run", with_table("=1+1\tP\ti0.png\tm0.png"), ("begins with =",)),
+    ("a name of 360 bytes", with_table("組" * 120 + "\tP\ti0.png\tm0.png"), ("has 360 bytes; 170 are the most",)),
+    ("a path that a shell would run", with_table("a\tP\t$(x)/i0.png\tm0.png"), ("image: '$(x)/i0.png' has $",)),
+    ("a path with a wildcard", with_table("a\tP\ti0.png\t{x}/m0.png"), ("mask: '{x}/m0.png' has {",)),
+    ("a path of 6,000 characters", with_table(f"a\tP\t{'d/' * 3000}\tm0.png"), ("6000 bytes; 4095 are the most",)),
+    ("a cell of 200,000 characters", with_table("a\tP\ti0.png\t" + "x" * 200_000), ("mask: 'xxx",)),
+    ("two samples that differ in case", with_table(GOOD, "A\tQ\ti1.png\tm1.png"), ("'a' and 'A' differ only",)),
+    ("an image of two patients", with_table(GOOD, "b\tQ\ti0.png\tm1.png"), ("learned from and scored on",)),
+    ("a misspelt column", with_table(GOOD + "\t1", header=HEADER + "\tMPP"), ("'MPP'", "looks like 'mpp'")),
+    ("a pixel size of 400 digits", with_table(GOOD + "\t" + "9" * 400, header=HEADER + "\tmpp"), ("not between",)),
     ("not UTF-8", with_table("Bär\tP\ti0.png\tm0.png", encoding="latin-1"), ("is not UTF-8",)),
 ]:
     add("Sample tables", name, run, *words)
@@ -169,10 +181,16 @@ for name, run, words in [
     ("a pattern that matches nothing", with_config(slides="scans/*.svs"), ("no file matches 'scans/*.svs'",)),
     ("two slides of one name", slides_of("a/x.svs", "b/x.svs"), ("two slides have the name 'x'",)),
     ("a name with a leading dash", slides_of("-x.svs"), ("rename the slide",)),
-    ("a name with braces", slides_of("{x}.svs"), ("rename the slide",)),
+    ("a name with braces", slides_of("{x}.svs"), ("slide 'scans/{x}.svs' has {",)),
+    ("a name that a shell would run", slides_of("a$(touch trap).svs"), ("has $, which a shell",)),
+    ("a name that a command line would part", slides_of("Smith, John.svs"), ("rename the slide: its name has ,",)),
+    ("a name with a line's end", slides_of("a\nb.svs"), ("has U+000A",)),
+    ("a name that is a table's", slides_of("summary.tsv.svs"), ("stands beside the slides' folders",)),
+    ("two slides that differ in case", slides_of("1/a.svs", "2/A.svs"), ("'a' and 'A' differ only",)),
+    ("a table with commas", with_config(slides="slides.csv"), ("'slides.csv' is no image", "ends in .tsv")),
     ("a table without the column `slide`", slide_table("file\nx.svs\n"), ("column 'slide' is missing",)),
     ("a slide that does not exist", slide_table("slide\nx.svs\n"), ("x: path x.svs does not exist",)),
-    ("a link that leads nowhere", dangling, ("x.svs does not exist",)),
+    ("a link that leads nowhere", dangling, ("x.svs is a device, a pipe or a link that leads nowhere",)),
     ("a folder", with_config(slides="data"), ("path data is a folder; name a file, or a pattern such as data/*.svs",)),
 ]:
     add("Slides", name, run, *words)
@@ -183,11 +201,28 @@ def classes(*values: int) -> list[dict[str, Any]]:
     return [{"name": f"class {n}", "mask_value": value} for n, value in enumerate(values)]
 
 
+def named(*names: str) -> list[dict[str, Any]]:
+    """Return classes of these names."""
+    return [{"name": name, "mask_value": value} for value, name in enumerate(names)]
+
+
+def doubled_key(folder: Path) -> Any:
+    """Read a project whose configuration names a block twice."""
+    (folder / "c.yaml").write_text("training: {epochs: 3}\nclasses: []\ntraining: {seed: 1}\n")
+    os.chdir(folder)
+    return read_project(CONFIG, ROOT / "config" / "schemas", "results/demo", ["c.yaml"])
+
+
+add("Configuration", "a key that stands twice", doubled_key, "c.yaml, line 3: key 'training' is already in line 1")
 for name, changes, words in [
     ("an unknown key", {"epochs": 3}, ("unknown key 'epochs'",)),
     ("an unknown key in a block", {"training": {"epoch": 3}}, ("training: unknown key 'epoch'", "epochs")),
     ("a word for a number", {"training": {"epochs": "many"}}, ("training.epochs: 'many'",)),
     ("a word for a block", {"classes": "stroma"}, ("classes: 'stroma'",)),
+    ("a number as text", {"training": {"learning_rate": "1e-3"}}, ("training.learning_rate: '1e-3' is text to YAML",)),
+    ("a number that is none", {"tiles": {"mpp": float("nan")}}, ("tiles.mpp: nan is not a finite number",)),
+    ("an infinite number", {"training": {"dice_weight": float("inf")}}, ("training.dice_weight: inf is not a finite",)),
+    ("a mask value below 0", {"ignore_value": -1}, ("ignore_value: -1 is less than",)),
     ("a negative stride", {"tiles": {"mpp": 1.0, "stride": -5}}, ("tiles.stride: -5",)),
     ("tiles that overlap by 100 %", {"tiles": {"mpp": 1.0, "stride": 0}}, ("tiles.stride: 0",)),
     ("a stride larger than the tile", {"tiles": {"mpp": 1.0, "size": 64, "stride": 65}}, ("pixels would be lost",)),
@@ -200,6 +235,15 @@ for name, changes, words in [
     ),
     ("one class", {"classes": classes(0)}, ("classes",)),
     ("two classes of one mask value", {"classes": classes(0, 1, 1)}, ("mask_value 1 is used twice",)),
+    ("two classes that differ in case", {"classes": named("Stroma", "stroma")}, ("'Stroma' and 'stroma' differ only",)),
+    ("a class named all", {"classes": named("rest", "all")}, ("classes.1.name: 'all' is what tables",)),
+    ("a class with a line's end", {"classes": named("a\n", "b")}, ("classes.0.name: 'a\\n'",)),
+    (
+        "a class that a spreadsheet would run",
+        {"classes": named("=1+1", "b")},
+        ("classes.0.name: '=1+1' begins with =",),
+    ),
+    ("a class that QuPath ignores", {"classes": named("a", "Ignore*")}, ("is QuPath's name for regions",)),
     ("a class is also ignored", {"ignore_value": 255}, ("ignore_value: 255 is also",)),
     ("nothing left to train on", {"split": {"val": 0.6, "test": 0.5}}, ("split: val and test leave nothing",)),
     (
@@ -208,10 +252,14 @@ for name, changes, words in [
         ("experiments.x.unet: unknown key 'dept'",),
     ),
     ("an experiment with an unknown block", {"experiments": {"x": {"optimizer": {}}}}, ("unknown key 'optimizer'",)),
-    ("an experiment with a bad name", {"experiments": {"../x": {}}}, ("'../x' is not allowed (names have letters",)),
+    ("an experiment with a bad name", {"experiments": {"../x": {}}}, ("'../x' is not allowed (names have at most",)),
+    ("experiments that differ in case", {"experiments": {"a": {}, "A": {}}}, ("experiments: 'a' and 'A' differ only",)),
+    ("a layer that is not there", {"network_pictures": {"layer": "x"}}, ("network_pictures.layer: 'x'", "down_path.0")),
+    ("a model that a shell would run", {"model": "$(x).pt", "slides": "s.svs"}, ("model: '$(x).pt' has $",)),
     ("a model that is a folder", {"model": "data", "slides": "data/i0.png"}, ("model data is a folder; name a file",)),
     ("weights for other classes", {"training": {"class_weights": [1, 2, 3]}}, ("3 numbers for 2 classes",)),
     ("weights that are a word", {"training": {"class_weights": "heavy"}}, ("class_weights is 'heavy'",)),
+    ("weights that are all 0", {"training": {"class_weights": [0, 0]}}, ("class_weights are all 0",)),
     ("a crop larger than the tile", {"training": {"augmentation": {"crop": 512}}}, ("crop 512 is larger",)),
     ("gaps without their map", {"training": {"edges": "distance"}}, ("needs tiles.edge_sigma",)),
     ("two resolutions of a model", {"prediction": {"mpp": 1.0, "resize": 0.5}}, ("prediction: give mpp or resize",)),

@@ -14,6 +14,11 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 # Jobs of the executor forget SLURM_CONF: the configuration must be where Slurm looks for it by itself.
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
 GPUS, CPUS, MEGABYTES = 2, 16, 64000
+# The node has no accounting; and a test need not wait as long as one should on a busy cluster.
+OPTIONS = [
+    *("--workflow-profile", "profiles/slurm", "--slurm-no-account", "--slurm-status-command", "squeue"),
+    *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"),
+]
 SLURM_CONF = """
 ClusterName=pathseg
 SlurmctldHost={host}

@@ -1,4 +1,4 @@
-"""Sizes and positions: which sizes a U-Net takes, where tiles lie. Pure arithmetic, without any import."""
+"""Sizes and positions: what a U-Net takes, how its layers are called, where tiles lie. Pure arithmetic, no import."""
 
 
 def unet_output_size(size: int, depth: int, padding: bool) -> int:
@@ -23,6 +23,16 @@ def unet_output_size(size: int, depth: int, padding: bool) -> int:
     for _ in range(depth - 1):
         size = 2 * size - shrink
     return max(size, 0)
+
+
+def convolutions(depth: int, batch_norm: bool, up_mode: str) -> list[str]:
+    """Return the names of a U-Net's convolutions, as in `model_dict`, in the order of the data."""
+    pair = (0, 3) if batch_norm else (0, 2)
+    names = [f"down_path.{level}.block.{k}" for level in range(depth) for k in pair]
+    for level in range(depth - 1):
+        names.append(f"up_path.{level}.up" + (".1" if up_mode == "upsample" else ""))
+        names += [f"up_path.{level}.conv_block.block.{k}" for k in pair]
+    return [*names, "last"]
 
 
 def tile_starts(length: int, size: int, stride: int) -> list[int]:

@@ -3,9 +3,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from conftest import small_unet
-from pathseg.geometry import aligned_range, tile_starts, unet_output_size
+from pathseg.geometry import aligned_range, convolutions, tile_starts, unet_output_size
+from pathseg.network.unet import UNet
 
 
 @pytest.mark.parametrize("padding", [True, False])
@@ -32,3 +34,13 @@ def test_tiles_cover_every_pixel_and_none_beyond(length, size, stride):
 def test_aligned_range_stays_inside():
     assert aligned_range(5, 9, 4, 100) == (4, 12)
     assert aligned_range(5, 9, 4, 10) == (4, 10)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("up_mode", ["upconv", "upsample"])
+def test_convolutions_are_those_of_the_network(depth, batch_norm, up_mode):
+    network = UNet(depth=depth, wf=1, batch_norm=batch_norm, up_mode=up_mode)
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    names = [name for name, layer in network.named_modules() if isinstance(layer, kinds)]
+    assert sorted(convolutions(depth, batch_norm, up_mode)) == sorted(names)

@@ -9,13 +9,9 @@ import time
 import pytest
 import torch
 
+from slurm_node import OPTIONS
 from workflow_conftest import Workflow, copy_workflow, write_project
 
-# The node has no accounting; and a test need not wait as long as one should on a busy cluster.
-OPTIONS = [
-    *("--workflow-profile", "profiles/slurm", "--slurm-no-account", "--slurm-status-command", "squeue"),
-    *("--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"),
-]
 MODEL = "results/models/default/holdout/best.pt"
 
 

@@ -1,13 +1,16 @@
 """All that the workflow must know of a project before it starts: configuration, samples and slides."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathseg.cohort.settings import Settings, load_schema, load_settings
-from pathseg.cohort.tables import Row, missing_files, read_samples, read_slides, why_no_file
+from pathseg.cohort.settings import Settings, doubled_keys, load_schema, load_settings
+from pathseg.cohort.tables import Row, is_file, missing_files, read_samples, read_slides, why_no_file
 from pathseg.errors import ConfigError, TableError, as_list
+
+LONGEST_MODEL_NAME = 58
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Project:
         return ", ".join(counted(count, name) + more for count, name, more in counts if count)
 
 
-def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Project:
+def read_project(config: dict[str, Any], schemas: Path, made_under: str, files: Iterable[str | Path] = ()) -> Project:
     """Read and check a project.
 
     Parameters
@@ -67,12 +70,17 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Proj
         Folder of the JSON schemas.
     made_under
         Folder whose files the workflow makes itself, so that they need not be there.
+    files
+        The files that the configuration is from.
 
     Raises
     ------
     PathsegError
         If the configuration or a table is wrong, a file is missing, or there is nothing to do.
     """
+    doubled = [line for file in files for line in doubled_keys(file)]
+    if doubled:
+        raise ConfigError(f"the configuration is wrong:\n  {as_list(doubled)}")
     settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))
     models = [settings["model"]] if isinstance(settings["model"], str) else settings["model"] or []
     samples, slides = [], []
@@ -86,7 +94,7 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str) -> Proj
         raise ConfigError("nothing to do: give `samples` to train with, or a trained `model` to predict with")
     if models and not slides:
         raise ConfigError("nothing to do: give the `slides` that the model is to predict")
-    missing = [f"model {model} {why_no_file(model)}" for model in models if not Path(model).is_file()]
+    missing = [f"model {model} {why_no_file(model)}" for model in models if not is_file(model)]
     missing += missing_files(samples, ["image", "mask", "instances"], made_under)
     missing += missing_files(slides, ["path", "tissue"], made_under)
     if missing:
@@ -111,4 +119,4 @@ def counted(number: int, name: str) -> str:
 
 def given_name(model: str) -> str:
     """Return the name of the experiment that a given model file is."""
-    return "model-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(model).stem)
+    return "model-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(model).stem)[:LONGEST_MODEL_NAME]

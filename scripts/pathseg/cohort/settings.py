@@ -4,6 +4,8 @@ Only `jsonschema` and `yaml` are imported here, which come with Snakemake: this 
 """
 
 import copy
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,29 @@ import yaml
 
 from pathseg.colors import default_color
 from pathseg.errors import ConfigError, as_list
-from pathseg.geometry import unet_output_size
+from pathseg.geometry import convolutions, unet_output_size
+from pathseg.names import FORMATS, twins
 
 Settings = dict[str, Any]
+
+# µm per pixel that histology has, with room to spare: beyond them a cell or a key is a slip.
+MPP_RANGE = (0.01, 100)
+
+
+def pixel_size_fault(text: str) -> str | None:
+    """Say why a cell of a table is no µm per pixel; None if it is, or if it is not even a number."""
+    low, high = MPP_RANGE
+    try:
+        return None if low <= float(text) <= high else f"is not between {low} and {high}"
+    except ValueError:
+        return None
+
+
+# What the `format` of a text in a schema means.
+_FAULTS = FORMATS | {"pixel size": pixel_size_fault}
+_CHECKER = jsonschema.FormatChecker(formats=())
+for _format, _fault in _FAULTS.items():
+    _CHECKER.checks(_format)(lambda text, fault=_fault: not isinstance(text, str) or fault(text) is None)
 
 
 def load_schema(path: str | Path) -> dict[str, Any]:
@@ -23,10 +45,48 @@ def load_schema(path: str | Path) -> dict[str, Any]:
         return yaml.safe_load(file)
 
 
+def doubled_keys(path: str | Path) -> list[str]:
+    """Return a line for each key of a YAML file that stands twice in its block: all but the last would be lost."""
+    with open(path, encoding="utf-8") as file:
+        root = yaml.compose(file, Loader=yaml.SafeLoader)
+    errors, waiting, seen = [], [root], set()
+    while waiting:
+        node = waiting.pop()
+        # An anchor may stand in many places, in itself too.
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                waiting.append(value)
+                line = key.start_mark.line + 1
+                if str(key.value) in lines:
+                    errors.append(f"{path}, line {line}: key {key.value!r} is already in line {lines[str(key.value)]}")
+                lines.setdefault(str(key.value), line)
+    return sorted(errors)
+
+
 def schema_errors(instance: Any, schema: dict[str, Any], *under: str) -> list[str]:
     """Return one line for each place where `instance`, which stands under some keys, does not fit `schema`."""
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(instance)
-    return sorted(_describe(error, under) for error in errors)
+    errors = jsonschema.Draft202012Validator(schema, format_checker=_CHECKER).iter_errors(instance)
+    return sorted(
+        [_describe(error, under) for error in errors]
+        # YAML has numbers that no limit of a schema catches.
+        + [f"{'.'.join((*under, *place))}: {number} is not a finite number" for place, number in _infinite(instance)]
+    )
+
+
+def _infinite(instance: Any, *place: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Yield where in a configuration there are infinite numbers, or such that are none."""
+    if isinstance(instance, dict | list):
+        parts = instance.items() if isinstance(instance, dict) else enumerate(instance)
+        for key, value in parts:
+            yield from _infinite(value, *place, str(key))
+    elif isinstance(instance, float) and not math.isfinite(instance):
+        yield place, instance
 
 
 def _describe(error: jsonschema.ValidationError, under: tuple[str, ...]) -> str:
@@ -39,18 +99,41 @@ def _describe(error: jsonschema.ValidationError, under: tuple[str, ...]) -> str:
     if error.validator == "required":
         return f"{where}{error.message}"
     allowed = error.schema.get("description")
+    if error.validator == "format":
+        return f"{where}{shortened(error.instance)} {_FAULTS[error.validator_value](error.instance)}"
     if error.validator == "pattern":
-        return f"{where}{error.instance!r} is not allowed" + (f" ({allowed})" if allowed else "")
+        return f"{where}{shortened(error.instance)} is not allowed" + (f" ({allowed})" if allowed else "")
     if error.validator == "minItems":
         return f"{where}{len(error.instance)} given, at least {error.validator_value} needed ({allowed})"
+    if error.validator == "type" and _is_number(error.instance):
+        return (
+            f"{where}{error.instance!r} is text to YAML, and a number is needed: write 0.001 or 1.0e-3, without quotes"
+        )
     return f"{where}{error.message}" + (f" ({allowed})" if allowed else "")
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def shortened(text: str) -> str:
+    """Return a text of the user's in quotes, its beginning if it is very long; what cannot be seen is written out."""
+    return repr(text) if len(text) <= 200 else f"{text[:60]!r} ... ({len(text)} characters)"
 
 
 def with_defaults(instance: Any, schema: dict[str, Any]) -> Any:
     """Return a copy of `instance` in which absent keys have their schema's default, at all depths.
 
-    Keys are in the schema's order, so that two configurations that say the same are equal as text.
+    Keys are in the schema's order and whole numbers are integers (JSON's 2.0 is one), so that two configurations that
+    say the same are equal as text.
     """
+    if isinstance(instance, float) and "integer" in schema.get("type", ()):
+        return int(instance)
+    if isinstance(instance, list):
+        return [with_defaults(item, schema.get("items", {})) for item in instance]
     if not isinstance(instance, dict) or "properties" not in schema:
         return copy.deepcopy(instance)
     filled = {}
@@ -110,14 +193,25 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if split["folds"] is None and split["val"] + split["test"] >= 1:
         errors.append("split: val and test leave nothing to train on; together they must be less than 1")
-    for key in ("name", "mask_value"):
-        values = [class_[key] for class_ in settings["classes"]]
-        double = sorted({value for value in values if values.count(value) > 1})
+    names, values = ([class_[key] for class_ in settings["classes"]] for key in ("name", "mask_value"))
+    for key, used in (("name", names), ("mask_value", values)):
+        double = sorted({value for value in used if used.count(value) > 1})
         if double:
             errors.append(f"classes: {key} {double[0]!r} is used twice; each class needs its own")
+    errors += twin_errors("classes", names)
+    errors += twin_errors("experiments", settings["experiments"])
     if settings["ignore_value"] in [class_["mask_value"] for class_ in settings["classes"]]:
         errors.append(f"ignore_value: {settings['ignore_value']} is also the mask_value of a class")
     return errors
+
+
+def twin_errors(what: str, names: Iterable[str]) -> list[str]:
+    """Return a line for each two names that differ only in case or in how Unicode writes them."""
+    return [
+        f"{what}: {one!r} and {other!r} differ only in case, or in how their letters are encoded, which some disks do "
+        "not tell apart; rename one"
+        for one, other in twins(list(names))
+    ]
 
 
 def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[dict[str, Settings], list[str]]:
@@ -128,7 +222,7 @@ def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[di
         for block in ("unet", "training"):
             merged = _merge(settings[block], (overrides or {}).get(block) or {})
             errors += schema_errors(merged, schema["properties"][block], "experiments", name, block)
-            resolved[block] = merged
+            resolved[block] = with_defaults(merged, schema["properties"][block])
         if not errors:
             errors += _experiment_contradictions(name, resolved, settings)
         experiments[name] = resolved
@@ -162,6 +256,15 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
         errors.append(
             f"experiments.{name}: training.edges is distance, which needs tiles.edge_sigma (5 pixels is a good start)"
         )
+    layer, layers = (
+        settings["network_pictures"]["layer"],
+        convolutions(unet["depth"], unet["batch_norm"], unet["up_mode"]),
+    )
+    if layer not in layers:
+        errors.append(
+            f"network_pictures.layer: {shortened(layer)} is no convolution of the network of experiments.{name}, which "
+            f"has {', '.join(layers)}"
+        )
     weights = training["class_weights"]
     if isinstance(weights, str) and weights not in ("balanced", "none"):
         errors.append(f"experiments.{name}: training.class_weights is {weights!r}; use balanced, none or a list")
@@ -170,4 +273,6 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
             f"experiments.{name}: training.class_weights has {len(weights)} numbers for "
             f"{len(settings['classes'])} classes"
         )
+    elif isinstance(weights, list) and not any(weights):
+        errors.append(f"experiments.{name}: training.class_weights are all 0, so that nothing would be learned")
     return errors

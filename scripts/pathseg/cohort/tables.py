@@ -4,19 +4,27 @@ Only the standard library and `jsonschema` are used: this runs each time that th
 plain Snakemake installation, and opens no file but the tables.
 """
 
-import csv
+import difflib
 import glob
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from pathseg.cohort.settings import schema_errors
+from pathseg.cohort.settings import schema_errors, shortened, twin_errors
 from pathseg.errors import TableError, as_list
+from pathseg.names import name_fault, path_fault
 
 Row = dict[str, Any]
 
 SAMPLE_COLUMNS = ("sample", "patient", "image", "mask", "instances", "mpp", "part")
 HISTOQC_HEADER = "#dataset:"
+# What others call our columns; names that are nearly ours are found by themselves.
+OTHER_NAMES = {"fold": "part", "split": "part", "set": "part", "subset": "part"}
+# Tables of other kinds, which would be taken for images.
+OTHER_TABLES = (".csv", ".txt", ".xlsx", ".xls", ".ods")
+# Files that stand beside the folders of the slides, which are named after them.
+TAKEN_SLIDE_NAMES = ("summary.tsv", "summary.html")
 
 
 def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
@@ -43,7 +51,10 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     path = Path(path)
     rows = _read_rows(path, schema)
     errors = _duplicates(path, rows, "sample")
+    for column in ("sample", "patient"):
+        errors += twin_errors(f"{path}, column {column}", [row[column] for row in rows])
     parts: dict[str, Row] = {}
+    images: dict[str, Row] = {}
     for row in rows:
         row["part"] = row.get("part") or None
         earlier = parts.setdefault(row["patient"], row)
@@ -55,6 +66,12 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         for column in ("image", "mask"):
             row[column] = _beside(path, row[column])
         row["instances"] = _beside(path, row["instances"]) if row.get("instances") else None
+        earlier = images.setdefault(str(Path(row["image"]).absolute()), row)
+        if row["patient"] != earlier["patient"]:
+            errors.append(
+                f"{path}, line {row['line']}: image {row['image']} is of patient {row['patient']!r} here and of "
+                f"{earlier['patient']!r} in line {earlier['line']}; it would be learned from and scored on"
+            )
     _raise(errors)
     return [{key: row[key] for key in SAMPLE_COLUMNS} for row in rows]
 
@@ -87,17 +104,41 @@ def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | N
     by_name: dict[str, Row] = {}
     errors = []
     for row in rows:
+        fault = path_fault(row["path"])
+        if fault:
+            errors.append(f"slide {shortened(row['path'])} {fault}")
+            continue
         row["slide"] = slide_name(row["path"])
         earlier = by_name.setdefault(row["slide"], row)
         if earlier is not row:
-            errors.append(
-                f"two slides have the name {row['slide']!r}: {earlier['path']} and {row['path']}; rename one, "
-                "because outputs are named after the slide"
-            )
-        if any(character in row["slide"] for character in '{}<>:"|?*\\') or row["slide"].startswith(("-", ".")):
-            errors.append(f'{row["path"]}: rename the slide, its name starts with - or . or has one of {{}}<>:"|?*\\')
+            errors += _same_name(earlier, row)
+        elif fault := slide_name_fault(row["slide"]):
+            errors.append(f"{row['path']}: rename the slide: its name {fault}")
+    errors += twin_errors("slides", by_name)
     _raise(errors)
-    return rows
+    return list(by_name.values())
+
+
+def slide_name_fault(name: str) -> str | None:
+    """Say why a slide may not have this name; None if it may."""
+    if name.casefold() in TAKEN_SLIDE_NAMES:
+        return "is that of a file which stands beside the slides' folders"
+    return name_fault(name)
+
+
+def _same_name(earlier: Row, row: Row) -> list[str]:
+    """Join two rows of one file, named twice; return what is wrong if they are of two, or contradict each other."""
+    if os.path.realpath(earlier["path"]) != os.path.realpath(row["path"]):
+        both = f"{earlier['path']} and {row['path']}"
+        return [
+            f"two slides have the name {row['slide']!r}: {both}; rename one, because outputs are named after the slide"
+        ]
+    errors = []
+    for key in ("mpp", "tissue"):
+        if earlier[key] and row[key] and earlier[key] != row[key]:
+            errors.append(f"slide {row['path']} is listed twice, with {key} {earlier[key]} and {row[key]}; keep one")
+        earlier[key] = earlier[key] or row[key]
+    return errors
 
 
 def slide_name(path: str | Path) -> str:
@@ -106,11 +147,18 @@ def slide_name(path: str | Path) -> str:
 
 
 def _matches(pattern: str) -> list[Row]:
-    if not glob.has_magic(pattern):
+    if pattern.lower().endswith(OTHER_TABLES):
+        raise TableError(
+            f"slides: {shortened(pattern)} is no image; a table of slides is text separated by tabs, and ends in .tsv"
+        )
+    # A name may have brackets of its own.
+    if not glob.has_magic(pattern) or is_file(pattern):
         return [{"path": pattern, "mpp": None, "tissue": None}]
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if not paths:
-        raise TableError(f"slides: no file matches {pattern!r}; patterns are relative to the working directory")
+        raise TableError(
+            f"slides: no file matches {shortened(pattern)}; patterns are relative to the working directory"
+        )
     return [{"path": path, "mpp": None, "tissue": None} for path in paths]
 
 
@@ -138,8 +186,9 @@ def _read_rows(path: Path, schema: dict[str, Any]) -> list[Row]:
         raise TableError(f"{path}: is not UTF-8 text; save the table as UTF-8") from error
     header: list[str] | None = None
     rows: list[Row] = []
-    for number, cells in enumerate(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
-        if not cells or not "".join(cells).strip():
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+        cells = line.split("\t")
+        if not line.strip():
             continue
         if cells[0].startswith(HISTOQC_HEADER):
             header = ["slide", *cells[1:]]
@@ -166,6 +215,24 @@ def _check_header(path: Path, header: list[str], schema: dict[str, Any]) -> None
     double = sorted({column for column in header if column and header.count(column) > 1})
     if double:
         raise TableError(f"{path}: column {double[0]!r} stands twice in the first line")
+    known = list(schema["properties"])
+    for column in header:
+        meant = _meant_column(column, known)
+        if meant:
+            raise TableError(
+                f"{path}: column {shortened(column)} is not known, and looks like {meant!r}; call it so, or something "
+                "else if it is something else"
+            )
+
+
+def _meant_column(column: str, known: list[str]) -> str | None:
+    """Return the column that an unknown one may be meant for: its values would silently be lost."""
+    if not column or column in known:
+        return None
+    plain = column.casefold().strip(" _*:")
+    close = difflib.get_close_matches(plain, known, 1, 0.8)
+    meant = close[0] if close else OTHER_NAMES.get(plain)
+    return meant if meant in known else None
 
 
 def _row(path: Path, number: int, header: list[str], cells: list[str]) -> Row:
@@ -213,14 +280,27 @@ def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) 
         f"{row.get('sample') or row.get('slide')}: {column} {row[column]} {why_no_file(row[column], column)}"
         for row in rows
         for column in columns
-        if row[column] and not row[column].startswith(made_under + "/") and not Path(row[column]).is_file()
+        if row[column] and not row[column].startswith(made_under + "/") and not is_file(row[column])
     ]
+
+
+def is_file(path: str) -> bool:
+    """Say whether a path is a file; one that is too long for the disk, or has a NUL, is none."""
+    return _answer(Path.is_file, path)
+
+
+def _answer(question: Callable[[Path], bool], path: str) -> bool:
+    try:
+        return question(Path(path))
+    except (OSError, ValueError):
+        return False
 
 
 def why_no_file(path: str, column: str = "") -> str:
     """Say what is wrong with a path that is no file, from a column of a table."""
-    if not Path(path).is_dir():
-        return "does not exist"
+    if not _answer(Path.is_dir, path):
+        there = _answer(Path.exists, path) or _answer(Path.is_symlink, path)
+        return "is a device, a pipe or a link that leads nowhere" if there else "does not exist"
     # Slides, whose column is `path`, need not be named one by one.
     return f"is a folder; name a file{f', or a pattern such as {path}/*.svs' if column == 'path' else ''}"
 

@@ -1,5 +1,8 @@
+import pytest
+
 from conftest import ROOT
-from pathseg.cohort.settings import load_schema, load_settings, with_defaults
+from pathseg.cohort.settings import doubled_keys, load_schema, load_settings, with_defaults
+from pathseg.errors import ConfigError
 
 SCHEMA = load_schema(ROOT / "config" / "schemas" / "config.schema.yaml")
 CLASSES = [{"name": "a", "mask_value": 0}, {"name": "b", "mask_value": 1}]
@@ -16,7 +19,8 @@ def test_smallest_configuration_is_completed():
 
 def test_order_of_keys_does_not_matter():
     one = {"tiles": {"mpp": 1.0, "size": 64, "stride": 32}, "classes": CLASSES}
-    other = {"classes": CLASSES, "tiles": {"stride": 32, "size": 64, "mpp": 1.0}}
+    turned = [dict(reversed(class_.items())) for class_ in CLASSES]
+    other = {"classes": turned, "tiles": {"stride": 32, "size": 64, "mpp": 1.0}}
     assert str(load_settings(one, SCHEMA)) == str(load_settings(other, SCHEMA))
 
 
@@ -44,3 +48,50 @@ def test_every_key_is_described():
             walk(sub, f"{path}.{key}")
 
     walk(SCHEMA, "")
+
+
+def test_whole_numbers_are_integers():
+    """JSON's 2.0 is an integer to a schema, and none to PyTorch; in experiments and lists too."""
+    classes = [{"name": "a", "mask_value": 0.0}, {"name": "b", "mask_value": 1.0}]
+    config = {"classes": classes, "ignore_value": 9.0, "tiles": {"mpp": 1.0, "size": 64.0, "stride": 8.0}}
+    config |= {"split": {"folds": 2.0}, "training": {"epochs": 3.0}, "experiments": {"x": {"unet": {"depth": 2.0}}}}
+    settings = load_settings(config, SCHEMA)
+    found = [settings["classes"][1]["mask_value"], settings["ignore_value"], settings["tiles"]["size"]]
+    found += [settings["split"]["folds"], settings["experiments"]["x"]["unet"]["depth"]]
+    found += [settings["experiments"]["x"]["training"]["epochs"]]
+    assert found == [1, 9, 64, 2, 2, 3]
+    assert all(type(value) is int for value in found)
+    assert type(load_settings(SMALLEST | {"tiles": {"mpp": 1}}, SCHEMA)["tiles"]["mpp"]) is int
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_every_number_is_finite(number):
+    """Each number of the schema, wherever it stands."""
+
+    def numbers(schema, path):
+        for key, sub in schema.get("properties", {}).items():
+            kinds = {*([sub["type"]] if isinstance(sub.get("type"), str) else sub.get("type", []))}
+            if kinds & {"number", "integer"}:
+                yield [*path, key]
+            yield from numbers(sub, [*path, key])
+
+    for *blocks, key in numbers(SCHEMA, []):
+        config = {key: number}
+        for block in reversed(blocks):
+            config = {block: config}
+        config = SMALLEST | ({**config, "tiles": SMALLEST["tiles"] | config["tiles"]} if "tiles" in config else config)
+        with pytest.raises(ConfigError, match=r"\.".join([*blocks, key])):
+            load_settings(config, SCHEMA)
+
+
+def test_a_key_that_stands_twice_is_found(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &x {b: 1}\nc: *x\nd:\n  - {e: 1, e: 2}\na: 3\n")
+    assert doubled_keys(path) == [
+        f"{path}, line 4: key 'e' is already in line 4",
+        f"{path}, line 5: key 'a' is already in line 1",
+    ]
+    path.write_text('{"a": 1, "b": {"a": 2}}')
+    assert doubled_keys(path) == []
+    path.write_text("")
+    assert doubled_keys(path) == []

@@ -64,6 +64,17 @@ def test_what_spreadsheets_write_is_read(tmp_path, text):
         (f"{HEADER}\na\tp\t\tm\n", ["line 2", "image"]),
         (f"{HEADER}\na\tp\ti\tm\tx\n", ["line 2", "5 cells"]),
         (f"{HEADER}\timage\na\tp\ti\tm\tx\n", ["'image' stands twice"]),
+        (f"{HEADER}\tMPP\na\tp\ti\tm\t1\n", ["column 'MPP'", "looks like 'mpp'"]),
+        (f"{HEADER}\tinstance\na\tp\ti\tm\tx\n", ["column 'instance'", "looks like 'instances'"]),
+        (f"{HEADER}\tfold\na\tp\ti\tm\t1\n", ["column 'fold'", "looks like 'part'"]),
+        (f"{HEADER}\tmpp\na\tp\ti\tm\t1{'0' * 400}\n", ["line 2", "mpp", "is not between 0.01 and 100"]),
+        (f"{HEADER}\na\tp\ti\tm\nA\tp\tj\tn\n", ["sample", "'a' and 'A'"]),
+        (f"{HEADER}\na\tÄ\ti\tm\nb\tA\u0308\tj\tn\n", ["patient", "rename one"]),
+        (f"{HEADER}\na\tp\ti\tm\nb\tq\t./x/../i\tn\n", ["line 3", "is of patient 'q' here and of 'p' in line 2"]),
+        (f"{HEADER}\na\tp\td/$(x).png\tm\n", ["line 2", "image", "has $"]),
+        (f"{HEADER}\na\tp\t{'d/' * 3000}i\tm\n", ["line 2", "image", "4095"]),
+        (f"{HEADER}\na\tp\t{'x' * 200_000}\tm\n", ["line 2", "image", "200000 characters"]),
+        (f"{HEADER}\na\u2028b\tp\ti\tm\n", ["line 2", "sample", "U+2028"]),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, words):
@@ -106,6 +117,51 @@ def test_slides_that_cannot_be_named_are_refused(names, words):
         read_slides(names, SLIDES)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_other_columns_are_left_alone(tmp_path):
+    assert samples_of(tmp_path, f"{HEADER}\tstain\tnote\tmagnification\ns\tp\ti\tm\tH&E\t{'x' * 200_000}\t20\n")
+
+
+def test_one_slide_that_is_named_twice_is_one(tmp_path):
+    (tmp_path / "x.svs").touch()
+    (tmp_path / "t.tsv").write_text("slide\tmpp\nx.svs\t0.5\n")
+    rows = read_slides([f"{tmp_path}/./x.svs", f"{tmp_path}/*.svs", f"{tmp_path}/t.tsv"], SLIDES)
+    assert [(row["slide"], row["mpp"]) for row in rows] == [("x", 0.5)]
+    (tmp_path / "u.tsv").write_text("slide\tmpp\nx.svs\t0.25\n")
+    with pytest.raises(TableError, match="listed twice, with mpp 0.5 and 0.25"):
+        read_slides([f"{tmp_path}/t.tsv", f"{tmp_path}/u.tsv"], SLIDES)
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
+    for name in ("a[1].svs", "a1.svs"):
+        (tmp_path / name).touch()
+    assert [row["slide"] for row in read_slides(f"{tmp_path}/a[1].svs", SLIDES)] == ["a[1]"]
+    (tmp_path / "a[1].svs").unlink()
+    assert [row["slide"] for row in read_slides(f"{tmp_path}/a[1].svs", SLIDES)] == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("summary.tsv.svs", "stands beside"),
+        ("x\ny.svs", r"U\+000A"),
+        ("組" * 60 + ".svs", "180 bytes"),
+        ("=x.svs", "="),
+    ],
+)
+def test_names_of_slides_that_are_refused(tmp_path, name, words):
+    (tmp_path / name).touch()
+    with pytest.raises(TableError, match=words):
+        read_slides(f"{tmp_path}/*.svs", SLIDES)
+
+
+def test_slides_that_differ_in_case_only(tmp_path):
+    for folder, name in (("1", "a.svs"), ("2", "A.svs")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).touch()
+    with pytest.raises(TableError, match="slides: 'a' and 'A' differ only in case"):
+        read_slides(f"{tmp_path}/*/*.svs", SLIDES)
 
 
 def test_missing_files_are_listed_but_not_those_of_the_workflow(tmp_path):
