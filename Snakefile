@@ -1,6 +1,7 @@
 """pathseg: train U-Nets on digital-pathology images and apply them to whole slides."""
 
 import os
+import re
 
 from snakemake.utils import min_version
 
@@ -39,8 +40,8 @@ include: "rules/run.smk"
 
 # After the rules: Snakemake puts them into names in which the path variables stand for folders already.
 wildcard_constraints:
-    experiment=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
-    fold=r"holdout|fold[1-9][0-9]*|all_folds",
+    experiment="|".join(map(re.escape, EXPERIMENTS)),
+    fold="|".join([*FOLDS, "all_folds"]),
     part=r"train|val|test|fold[1-9][0-9]*",
     slide=r"[^/]+",
 

@@ -15,18 +15,18 @@ if str(SCRIPTS) not in sys.path:
 
 from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
-from pathseg.cohort.project import read_project
+from pathseg.cohort.project import Rows, read_project
 
 DEMO = "results/demo"
 
 try:
-    PROJECT = read_project(config, ROOT / "config" / "schemas", DEMO)
+    PROJECT = read_project(config, ROOT / "config" / "schemas", DEMO, workflow.configfiles)
 except PathsegError as error:
     raise WorkflowError(str(error)) from None
 
 SETTINGS, SAMPLES, SLIDES = PROJECT.settings, PROJECT.samples, PROJECT.slides
 MODELS, FOLDS, PARTS, EXPERIMENTS = PROJECT.models, PROJECT.folds, PROJECT.parts, PROJECT.experiments
-SLIDES_BY_NAME = {row["slide"]: row for row in SLIDES}
+SLIDES_BY_NAME = Rows({row["slide"]: row for row in SLIDES})
 # What has a table of scores: each model, and all folds together.
 SCORED = FOLDS if len(FOLDS) == 1 else [*FOLDS, "all_folds"]
 HELD_OUT = [part for part in PARTS if part == "test"]

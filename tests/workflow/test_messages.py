@@ -20,6 +20,27 @@ def test_a_wrong_configuration(project, change, words):
     assert "Traceback" not in printed
 
 
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("results/models/foo/holdout/best.pt", "No rule to produce results/models/foo/holdout/best.pt"),
+        ("results/models/default/fold3/best.pt", "No rule to produce results/models/default/fold3/best.pt"),
+        ("results/slides/default/none/summary.json", "there is no slide 'none' among the `slides`"),
+    ],
+)
+def test_a_target_that_is_not_there(finished, target, words):
+    printed = finished.snakemake("--dry-run", target, check=False)
+    assert words in printed
+    assert "KeyError" not in printed
+
+
+def test_a_key_that_stands_twice(project):
+    project.edit("config/config.yaml", lambda text: text + "\ntiles: {mpp: 2.0}\n")
+    printed = project.snakemake("--dry-run", check=False)
+    assert "config/config.yaml, line" in printed
+    assert "key 'tiles' is already in line" in printed
+
+
 def test_a_mask_with_an_unknown_value(project):
     project.configure(classes=[{"name": "a", "mask_value": 0}, {"name": "b", "mask_value": 7}])
     printed = project.snakemake("databases", check=False)

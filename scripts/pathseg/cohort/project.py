@@ -13,6 +13,14 @@ from pathseg.errors import ConfigError, TableError, as_list
 LONGEST_MODEL_NAME = 58
 
 
+class Rows(dict[str, Row]):
+    """Rows by the name of their slide; a target may name one that is not there."""
+
+    def __missing__(self, name: str) -> Row:
+        """Say it."""
+        raise TableError(f"there is no slide {name!r} among the `slides` of the configuration")
+
+
 @dataclass(frozen=True)
 class Project:
     """A checked project.
@@ -78,7 +86,7 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str, files: 
     PathsegError
         If the configuration or a table is wrong, a file is missing, or there is nothing to do.
     """
-    doubled = [line for file in files for line in doubled_keys(file)]
+    doubled = [line for file in files if Path(file).is_file() for line in doubled_keys(file)]
     if doubled:
         raise ConfigError(f"the configuration is wrong:\n  {as_list(doubled)}")
     settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))

@@ -47,8 +47,10 @@ def load_schema(path: str | Path) -> dict[str, Any]:
 
 def doubled_keys(path: str | Path) -> list[str]:
     """Return a line for each key of a YAML file that stands twice in its block: all but the last would be lost."""
-    with open(path, encoding="utf-8") as file:
-        root = yaml.compose(file, Loader=yaml.SafeLoader)
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return []  # JSON may have tabs, which YAML may not; what is neither Snakemake has refused
     errors, waiting, seen = [], [root], set()
     while waiting:
         node = waiting.pop()
