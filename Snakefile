@@ -41,7 +41,7 @@ include: "rules/run.smk"
 # After the rules: Snakemake puts them into names in which the path variables stand for folders already.
 wildcard_constraints:
     experiment="|".join(map(re.escape, EXPERIMENTS)),
-    fold="|".join([*FOLDS, "all_folds"]),
+    fold="|".join([*FOLDS, "all_folds", "mean_of_folds"]),
     part=r"train|val|test|fold[1-9][0-9]*",
     slide=r"[^/]+",
 

@@ -160,8 +160,16 @@ def preview_settings(wildcards):
 
 
 def scored_parts(wildcards):
-    """Return the parts that a fold's model is scored on: none that it was trained on."""
-    return [validation_part(wildcards.fold), *HELD_OUT]
+    """Return the parts that are scored, with what the scores call them: none that a model was trained on."""
+    if wildcards.fold == "mean_of_folds":
+        return {part: "test, mean of folds" for part in HELD_OUT}
+    return {validation_part(wildcards.fold): "validation"} | {part: "test" for part in HELD_OUT}
+
+
+def scored_models(wildcards):
+    """Return the model of a fold, or those of all folds, whose mean predicts slides."""
+    folds = FOLDS if wildcards.fold == "mean_of_folds" else [wildcards.fold]
+    return collect(rules.train_unet.output.model, experiment=wildcards.experiment, fold=folds)
 
 
 def scored_images(wildcards):
@@ -180,8 +188,8 @@ def digest_of_scored(wildcards):
 
 
 def counts_of_folds(wildcards):
-    """Return the counts of a model, or of the models of all folds."""
-    folds = FOLDS if wildcards.fold == "all_folds" else [wildcards.fold]
+    """Return the counts of a model, or of the models of all folds, one by one and as their mean."""
+    folds = [*FOLDS, *(["mean_of_folds"] if HELD_OUT else [])] if wildcards.fold == "all_folds" else [wildcards.fold]
     return collect(rules.evaluate.output.counts, experiment=wildcards.experiment, fold=folds)
 
 

@@ -35,9 +35,9 @@ rule render_panels:
 
 
 rule evaluate:
-    """Predictions compared with the masks of unseen patients."""
+    """What is delivered, compared with the masks of unseen patients."""
     input:
-        model=rules.train_unet.output.model,
+        models=scored_models,
         split=ancient(rules.split_patients.output.split),
         images=scored_images,
         masks=scored_masks,
@@ -61,6 +61,7 @@ rule evaluate:
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
+        prediction={key: SETTINGS["prediction"][key] for key in ("tile", "tissue", "precision", "tta", "mpp", "resize")},
         boundary_um=SETTINGS["scores"]["boundary_um"],
     message:
         "Compare {wildcards.experiment}, {wildcards.fold}, with the masks of unseen patients"

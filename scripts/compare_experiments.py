@@ -3,7 +3,8 @@
 Outputs
 -------
 table, table_html : TSV and HTML
-    A row for each part, class and experiment: Dice with its interval, and other scores, pooled over the pixels.
+    A row for each part, class and experiment: Dice with its interval, and other scores, pooled over the pixels. All are
+    compared at the resolution of the masks, whatever the resolution of the models is.
 figure, figure_svg : PNG and SVG
     Dice of each experiment with its interval.
 """
@@ -18,7 +19,7 @@ from pathseg.figures import save_figure
 from pathseg.logs import start_log
 from pathseg.table_files import save_table
 
-SCORES = ["iou", "precision", "recall", "object_f1", "object_dice", "object_hausdorff_um", "boundary_f1"]
+SCORES = ["iou", "precision", "recall", "area_ratio", "object_f1", "object_dice", "object_hausdorff_um", "boundary_f1"]
 
 
 def comparison(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -1,4 +1,6 @@
-"""Compare a model's predictions with the masks of patients that it was not trained on: whole images, each pixel once.
+"""Compare what models deliver with the masks of patients that they were not trained on: whole images, each pixel once.
+
+Images are predicted as slides are, by `pathseg.prediction.delivery`, and compared at the resolution of the truth.
 
 Outputs
 -------
@@ -8,29 +10,36 @@ counts : NPZ
 
 import itertools
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import binary_dilation
 
 from pathseg.errors import ResolutionError
-from pathseg.images.resampling import ResampledSlide, model_downsample
+from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import choose_mpp, open_slide
+from pathseg.images.views import View
+from pathseg.labels.geojson import is_annotation_file
 from pathseg.labels.label_maps import LabelMap, open_instances, open_labels
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
-from pathseg.network.checkpoint import Checkpoint, build_network, load_checkpoint
-from pathseg.network.devices import choose_devices, compute_type
-from pathseg.prediction.inference import Predictor, predict_bands
+from pathseg.network.checkpoint import Checkpoint
+from pathseg.network.devices import choose_devices
+from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
+from pathseg.prediction.inference import Predictor
+from pathseg.prediction.scaling import scaled
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
 from pathseg.scores.objects import OBJECT_COUNTS, connected, count_objects, count_outlines
 
 log = logging.getLogger("pathseg")
 
-# Side in pixels, about, of the parts that are predicted if something in them is known.
+# Side in pixels, about, of the parts that are predicted if something in or beside them is known.
 SQUARE = 64
-# Objects and outlines of larger images are not scored: all of an image must be in memory for that.
+# Objects and outlines of larger images are not scored, because all of an image must be in memory for that. Annotations
+# of larger slides are compared at the model's resolution: outlines have no pixels of their own, and slides too many.
 LARGEST_PIXELS = 2**26
 
 
@@ -44,27 +53,56 @@ class Scoring:
     boundary_um: float
 
 
-def count_image(row: dict[str, Any], predictor: Predictor, checkpoint: Checkpoint, scoring: Scoring) -> Counts:
-    """Predict an image of the split table at the model's resolution and compare it with its mask."""
+def count_image(
+    row: dict[str, Any], predictor: Predictor, model: Checkpoint, settings: dict[str, Any], scoring: Scoring
+) -> Counts:
+    """Predict an image of the split table as it is delivered, and compare it with its mask at the mask's resolution.
+
+    Parameters
+    ----------
+    row
+        Of the split table.
+    predictor, model
+        The networks, and the checkpoint of one of them.
+    settings
+        `prediction` of the configuration.
+    scoring
+        How to score.
+    """
     slide = open_slide(row["image"])
-    view = ResampledSlide(slide, model_downsample(checkpoint, slide, row["mpp"]))
-    labels = open_labels(row["mask"], view, scoring.classes, scoring.ignore_value, scoring.outside)
+    view = view_of_model(model, slide, row["mpp"])
+    grid = grid_of_truth(row["mask"], view)
+    labels = open_labels(row["mask"], grid, scoring.classes, scoring.ignore_value, scoring.outside)
     counts = Counts.zeros(len(scoring.classes))
-    small = view.width * view.height <= LARGEST_PIXELS
+    # A pixel of the model beyond what is known may be interpolated from.
+    square = max(SQUARE, math.ceil(2 * view.downsample / grid.downsample))
+    bands = predict_view(view, predictor, settings, wanted=known_part(labels, grid, square))
+    small = grid.width * grid.height <= LARGEST_PIXELS
     strips = []
-    for band in predict_bands(view, predictor, None, known_part(labels, view)):
-        truth = labels.read(0, band.y, view.width, len(band.classes))
+    for band in scaled(bands, (view.width, view.height), (grid.width, grid.height)):
+        truth = labels.read(0, band.y, grid.width, len(band.classes))
         known = truth != IGNORE
-        counts.add_pixels(truth[known], band.classes[known], band.probabilities[:, known])
+        counts.add_pixels(truth[known], band.classes[known], band.probabilities[:, known], band.tissue[known])
         if small:
             strips.append((truth, band.classes))
     if not small:
-        log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], view.width, view.height)
+        log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], grid.width, grid.height)
         return counts
     truth, predicted = (np.concatenate(parts) for parts in zip(*strips, strict=True))
-    numbers = open_instances(row["instances"], view).indices if row["instances"] else None
-    add_shapes(counts, truth, predicted, numbers, mpp_of_view(view, row["mpp"]), scoring.boundary_um)
+    numbers = open_instances(row["instances"], grid).indices if row["instances"] else None
+    add_shapes(counts, truth, predicted, numbers, mpp_of_view(grid, row["mpp"]), scoring.boundary_um)
     return counts
+
+
+def grid_of_truth(mask: str, view: ResampledSlide) -> ResampledSlide:
+    """Return the image at the resolution of what is known of it.
+
+    A mask has its own pixels, which are the image's; so have annotations, unless there are more than `LARGEST_PIXELS`
+    of them: then they are compared at the model's resolution, that of `view`.
+    """
+    if is_annotation_file(mask) and view.slide.width * view.slide.height > LARGEST_PIXELS:
+        return view
+    return ResampledSlide(view.slide, 1.0)
 
 
 def mpp_of_view(view: ResampledSlide, mpp: float | None) -> float | None:
@@ -111,9 +149,24 @@ def add_shapes(
             counts.outlines[index] += count_outlines(true_mask, predicted_mask, known, boundary_um / mpp)
 
 
-def known_part(labels: LabelMap, view: ResampledSlide) -> np.ndarray:
-    """Return in which parts of the view something is known, so that no more is predicted: bool [h, w]."""
-    n_rows, n_columns = (-(-side // SQUARE) for side in (view.height, view.width))
+def known_part(labels: LabelMap, view: View, square: int) -> np.ndarray:
+    """Return in which parts of a view something is known, or in one beside it, so that no more is predicted.
+
+    Parameters
+    ----------
+    labels
+        What is known.
+    view
+        At the resolution of the labels.
+    square
+        Side of a part in pixels, about.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool [h, w] that covers the view.
+    """
+    n_rows, n_columns = (-(-side // square) for side in (view.height, view.width))
     # The first pixel of each part; the parts are as large as each other, as `Coverage` takes them to be.
     tops, lefts = (
         np.ceil(np.arange(n) * side / n - 0.5).astype(int)
@@ -123,22 +176,22 @@ def known_part(labels: LabelMap, view: ResampledSlide) -> np.ndarray:
     for row, (top, bottom) in enumerate(itertools.pairwise([*tops, view.height])):
         strip = labels.read(0, top, view.width, bottom - top) != IGNORE
         known[row] = np.logical_or.reduceat(strip.any(axis=0), lefts)
-    return known
+    return binary_dilation(known, np.ones((3, 3), bool))
 
 
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params = snakemake.params
+    settings = dict(params.prediction)
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
-    checkpoint = load_checkpoint(snakemake.input.model)
-    predictor = Predictor([build_network(checkpoint, snakemake.input.model)], device, compute_type("auto", device))
+    models, predictor = load_predictor(list(snakemake.input.models), params.classes, settings, device)
     scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um)
     split = pd.read_csv(snakemake.input.split, sep="\t", dtype={"sample": str, "patient": str})
     rows = split[split["part"].isin(params.parts)].replace({np.nan: None}).to_dict("records")
     by_patient: dict[tuple[str, str], Counts] = {}
     for row in progress(rows, "scoring", unit="image"):
-        key = "test" if row["part"] == "test" else "validation", row["patient"]
-        counts = count_image(row, predictor, checkpoint, scoring)
+        key = params.parts[row["part"]], row["patient"]
+        counts = count_image(row, predictor, models[0], settings, scoring)
         by_patient[key] = by_patient[key] + counts if key in by_patient else counts
     parts, patients = (list(names) for names in zip(*by_patient, strict=True))
     objects = one_or_both({"instances" if row["instances"] else "components" for row in rows})

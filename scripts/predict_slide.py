@@ -22,62 +22,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pathseg import __version__
 from pathseg.colors import colors_of
-from pathseg.errors import CheckpointError
 from pathseg.files import atomic_path, file_digest
 from pathseg.images.overlay import draw_overlay
-from pathseg.images.resampling import ResampledSlide, model_downsample
+from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Slide, open_slide
-from pathseg.labels.tissue import find_tissue, read_tissue
 from pathseg.logs import progress, start_log
-from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
-from pathseg.network.devices import choose_devices, compute_type, describe
-from pathseg.prediction.inference import Band, Predictor, predict_bands
+from pathseg.network.checkpoint import Checkpoint, class_names
+from pathseg.network.devices import choose_devices, describe
+from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
+from pathseg.prediction.inference import Band, Predictor
 from pathseg.prediction.outputs import SlideOutputs, class_rows
 from pathseg.prediction.summaries import areas_text
-
-
-def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dict[str, Any]) -> list[Checkpoint]:
-    """Read the models whose probabilities are averaged.
-
-    Parameters
-    ----------
-    paths
-        Model files.
-    classes
-        The configuration's classes, for files that name none.
-    resolution
-        `mpp` and `resize`, for files that say neither.
-
-    Raises
-    ------
-    CheckpointError
-        If the models differ in their classes or resolution, or name no classes and the configuration has not as many.
-    """
-    models = [load_checkpoint(path) for path in paths]
-    for path, model in zip(paths, models, strict=True):
-        if not model["mpp"] and not model["resize"]:
-            model |= resolution
-        if model["classes"] is None:
-            if len(classes) != model["n_classes"]:
-                raise CheckpointError(
-                    f"{path}: has {model['n_classes']} classes without names, the configuration {len(classes)}; "
-                    "list the model's classes under `classes`"
-                )
-            model["classes"] = classes
-        for what, mine, first in (
-            ("classes", class_names(model), class_names(models[0])),
-            ("mpp", model["mpp"], models[0]["mpp"]),
-            ("resize", model["resize"], models[0]["resize"]),
-        ):
-            if mine != first:
-                raise CheckpointError(
-                    f"{path}: its {what} {mine} differ from {first} of {paths[0]}; models that are averaged must agree"
-                )
-    return models
 
 
 def watched(bands: Iterator[Band], view: ResampledSlide) -> Iterator[Band]:
@@ -93,23 +50,6 @@ def microns_per_pixel(slide: Slide, given: float | None) -> tuple[float | None, 
     if slide.mpp:
         return slide.mpp, "file"
     return (given, "table") if given else (None, "unknown")
-
-
-def choose_tissue(slide: Slide, tissue: str | None, setting: str) -> np.ndarray | None:
-    """Return where to look, bool [h, w] that covers the slide; None for everywhere.
-
-    Parameters
-    ----------
-    slide
-        The slide.
-    tissue
-        The user's own mask: an image whose pixels above 0 are tissue, or annotations of any class; or None.
-    setting
-        "auto" or "none".
-    """
-    if tissue:
-        return read_tissue(tissue, slide)
-    return find_tissue(slide) if setting == "auto" else None
 
 
 def predict(
@@ -137,12 +77,9 @@ def predict(
         Where to write `classes`, `annotations`, `overlay` and, if it is there, `probability`.
     """
     names, (mpp, mpp_source) = class_names(models[0]), microns_per_pixel(slide, row["mpp"])
-    view = ResampledSlide(slide, model_downsample(models[0], slide, row["mpp"]))
-    started = time.monotonic()
-    tissue = choose_tissue(slide, row["tissue"], settings["tissue"])
-    finding = time.monotonic() - started
+    view = view_of_model(models[0], slide, row["mpp"])
     with SlideOutputs(paths, view, mpp, names, colors, settings["min_area_um2"], row["slide"]) as outputs:
-        for band in watched(predict_bands(view, predictor, settings["tile"], tissue), view):
+        for band in watched(predict_view(view, predictor, settings, row["tissue"]), view):
             outputs.add(band)
     small = outputs.thumbnail()
     height, width = small.shape
@@ -165,9 +102,7 @@ def predict(
         "tissue_share": round(seen / (view.width * view.height), 6),
         "tissue_mm2": round(seen * outputs.pixel_um2 / 1e6, 6) if mpp else None,
         "classes": class_rows(outputs, names),
-        "seconds_by_stage": {
-            key: round(value, 2) for key, value in ({"tissue": finding} | predictor.seconds | outputs.seconds).items()
-        },
+        "seconds_by_stage": {key: round(value, 2) for key, value in (predictor.seconds | outputs.seconds).items()},
     }
 
 
@@ -177,9 +112,7 @@ if __name__ == "__main__":
     started = time.monotonic()
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     settings = dict(params.prediction)
-    models = load_models(paths, params.classes, {key: settings[key] for key in ("mpp", "resize")})
-    networks = [build_network(model, path) for model, path in zip(models, paths, strict=True)]
-    predictor = Predictor(networks, device, compute_type(settings["precision"], device), settings["tta"])
+    models, predictor = load_predictor(paths, params.classes, settings, device)
     slide = open_slide(snakemake.input.slide)
     with ExitStack() as stack:
         # The last to be entered is the first to be renamed: the summary appears when all the rest is there.

@@ -26,7 +26,8 @@ from pathseg.tiles.database import TileDatabase
 
 LIBRARIES = (torch, np, tables)
 SCORES_TEXT = (
-    "On whole images of patients that it was not trained on. Its best epoch was chosen on the validation patients, so "
+    "On whole images of patients that it was not trained on, predicted as slides are and compared at the resolution of "
+    "their masks. The area ratio is predicted over true area. Its best epoch was chosen on the validation patients, so "
     "that their scores are a little too good; those of test patients, if there are any, are not. In brackets: 95 % "
     "interval over patients (bootstrap)."
 )
@@ -39,6 +40,7 @@ SHOWN = {
     "iou": "IoU",
     "precision": "precision",
     "recall": "recall",
+    "area_ratio": "area ratio",
     "object_f1": "object F1",
     "object_dice": "object Dice",
     "object_hausdorff_um": "object Hausdorff (µm)",
@@ -85,7 +87,7 @@ def model_card(
         score_lines(scores, names),
         shape_text(scores, boundary_um),
         "## Limits",
-        limits_text(scores),
+        limits_text(scores, names),
         "## Settings",
         settings_text(checkpoint, settings),
         f"The best epoch was {checkpoint['epoch']}.",
@@ -160,7 +162,7 @@ def shape_text(scores: pd.DataFrame, boundary_um: float) -> str:
     return f"Objects are {kinds[objects]}; predicted ones, what is connected. Outlines count within {boundary_um:g} µm."
 
 
-def limits_text(scores: pd.DataFrame) -> str:
+def limits_text(scores: pd.DataFrame, names: list[str]) -> str:
     """Return what to be careful about, as far as it can be known from the numbers."""
     lines = [LIMITS_TEXT]
     for part, rows in scores.groupby("part", sort=False):
@@ -169,6 +171,12 @@ def limits_text(scores: pd.DataFrame) -> str:
             number = f"{count} patients" if count > 1 else "1 patient"
             lines.append(f"- The {part} scores are of {number} only, which says little about the next.")
     calibration = scores[(scores["score"] == "calibration_error") & (scores["over"] == "pooled")]
+    lost = scores[(scores["score"] == "lost_in_search") & (scores["over"] == "pooled") & (scores["class"] == "all")]
+    if lost["value"].max() > 0.001:
+        lines.append(
+            f"- The search for tissue takes {100 * lost['value'].max():.1f} % of what is not {names[0]} for glass; if "
+            "that is too much, give masks of the tissue, or set `prediction: {tissue: none}`."
+        )
     worst = calibration["value"].max()
     if worst > 0.05:
         lines.append(f"- Its probabilities are off by {worst:.2f} on average; do not read them as they stand.")

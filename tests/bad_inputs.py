@@ -24,7 +24,6 @@ import tifffile
 import torch
 from fetch_archive import list_samples, unpack
 from PIL import Image
-from predict_slide import load_models
 from shapely.geometry import mapping
 
 from conftest import CLASSES, ROOT, small_unet
@@ -35,6 +34,7 @@ from pathseg.images.slides import choose_mpp, open_slide, read_labels
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.label_maps import open_instances, open_labels
 from pathseg.network.checkpoint import build_network, load_checkpoint
+from pathseg.prediction.delivery import load_models
 from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
 
 HEADER = "sample\tpatient\timage\tmask"

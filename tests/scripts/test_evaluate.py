@@ -1,3 +1,7 @@
+import json
+
+import cv2
+import evaluate
 import numpy as np
 import pytest
 import torch
@@ -23,19 +27,63 @@ def row(tmp_path, tissue_field):
     return {"sample": "s", "patient": "p", "instances": None, "mpp": 0.5} | paths
 
 
-def count(row, mpp=1.0):
-    """Count an image with a random network that works at so many µm per pixel."""
-    predictor = Predictor([small_unet()], torch.device("cpu"), torch.float32)
+SETTINGS = {"tile": None, "tissue": "none"}
+
+
+def count(row, mpp=1.0, tta=False, networks=1, **settings):
+    """Count an image with random networks that work at so many µm per pixel."""
+    predictor = Predictor([small_unet(seed) for seed in range(networks)], torch.device("cpu"), torch.float32, tta)
     scoring = Scoring(CLASSES, None, "ignore", 3.0)
-    return count_image(row, predictor, {"mpp": mpp, "resize": None}, scoring)
+    return count_image(row, predictor, {"mpp": mpp, "resize": None}, SETTINGS | settings, scoring)
 
 
-def test_each_pixel_counts_once_at_the_models_resolution(row):
-    counts = count(row)
-    assert counts.confusion.sum() == counts.confidence.sum() == 128 * 96
-    assert (counts.levels.sum(axis=(1, 2)) == 128 * 96).all()
+@pytest.mark.parametrize("mpp", [0.3, 0.5, 1.0, 1.7])
+def test_each_pixel_of_the_mask_counts_once(row, mpp):
+    """Whatever the resolution of the model is, so that coarse and fine models can be compared."""
+    counts = count(row, mpp)
+    assert counts.confusion.sum() == counts.confidence.sum() == 256 * 192
+    assert (counts.levels.sum(axis=(1, 2)) == 256 * 192).all()
     assert counts.objects[1, 0] > 0
     assert not counts.objects[0].any()
+
+
+def test_flips_and_the_mean_of_models_are_scored(row):
+    """As `prediction.tta` and several models deliver them."""
+    plain, turned, mean = (count(row).levels, count(row, tta=True).levels, count(row, networks=2).levels)
+    assert (plain != turned).any()
+    assert (plain != mean).any()
+
+
+def test_what_the_search_for_tissue_takes_is_scored_as_delivered(row, tmp_path):
+    """The left half of the image is glass, and of the second class by hand."""
+    image = cv2.imread(row["image"])
+    image[:, :128] = 240
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[:, :200] = 255
+    row = row | {
+        "image": str(write_image(tmp_path / "g.png", image)),
+        "mask": str(write_image(tmp_path / "h.png", mask)),
+    }
+    everywhere, found = count(row), count(row, tissue="auto")
+    assert everywhere.unseen.sum() == 0
+    assert 0.9 * 128 * 192 < found.unseen[1] <= 128 * 192
+    assert found.unseen[0] == 0
+    # What is not looked at is background with certainty, but for the pixels between the middles at its edge.
+    assert found.confidence[255, 0] > 0.97 * found.unseen[1]
+    assert found.confusion[1, 0] > 0.99 * found.unseen[1]
+
+
+@pytest.mark.parametrize(("largest", "pixels"), [(2**26, 256 * 192), (256 * 192 - 1, 128 * 96)])
+def test_annotations_have_the_images_pixels_unless_these_are_too_many(row, tmp_path, monkeypatch, largest, pixels):
+    ring = [[0, 0], [256, 0], [256, 192], [0, 192], [0, 0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "epithelium"}},
+    }
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    monkeypatch.setattr(evaluate, "LARGEST_PIXELS", largest)
+    assert count(row | {"mask": str(tmp_path / "a.geojson")}).confusion.sum() == pixels
 
 
 def test_distances_are_in_um(row):
@@ -75,8 +123,9 @@ def test_what_is_ignored_is_neither_wrong_nor_an_object():
     assert not counts.outlines.any()
 
 
-def test_only_where_something_is_known_is_predicted():
-    labels = np.full((300, 200), IGNORE, np.uint8)
+def test_only_where_something_is_known_is_predicted_and_beside_it():
+    labels = np.full((300, 400), IGNORE, np.uint8)
     labels[130, 70] = 1
-    known = known_part(LabelImage(labels), ArrayView(np.zeros((300, 200, 3), np.uint8)))
-    assert known.sum() == 1
+    known = known_part(LabelImage(labels), ArrayView(np.zeros((300, 400, 3), np.uint8)), 64)
+    assert np.argwhere(known).tolist() == [[y, x] for y in (1, 2, 3) for x in (0, 1, 2)]
+    assert known.shape == (5, 7)

@@ -57,8 +57,8 @@ def test_a_card_has_scores_with_intervals_and_warns(table):
     lines = score_lines(table, NAMES)
     assert "validation, 3 patients | epithelium | 0." in lines
     assert " to 0." in lines
-    assert "The test scores are of 1 patient only" in limits_text(table)
-    assert "probabilities are off" in limits_text(table)
+    assert "The test scores are of 1 patient only" in limits_text(table, NAMES)
+    assert "probabilities are off" in limits_text(table, NAMES)
 
 
 def test_a_card_counts_patients_once():

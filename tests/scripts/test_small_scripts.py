@@ -6,7 +6,6 @@ import pytest
 import torch
 from make_demo_cohort import make_field, write_slide
 from plot_training import draw_curves
-from predict_slide import load_models
 from split_patients import count_pixels
 from summarize_slides import summary_table
 from visualize_network import find_layer, layer_activations, layer_kernels
@@ -14,6 +13,7 @@ from visualize_network import find_layer, layer_activations, layer_kernels
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import CheckpointError, ConfigError, ImageError
 from pathseg.images.slides import open_slide
+from pathseg.prediction.delivery import load_models
 from pathseg_demo.synthesis import draw_patient
 
 

@@ -48,7 +48,7 @@ class Band:
     y : int
         First row, in pixels of the view.
     classes : numpy.ndarray
-        uint8 [h, W], class indices.
+        uint8 [h, W], class indices: of the highest of these probabilities, the first of equals.
     probabilities : numpy.ndarray
         uint8 [C, h, W], probability times 255.
     tissue : numpy.ndarray
@@ -90,7 +90,7 @@ class Predictor:
     border : int
         Pixels that are read around a kept part, on each side.
     seconds : dict
-        Time spent on reading (in its own thread) and in the networks.
+        Time spent on the search for tissue, on reading (in its own thread) and in the networks.
     """
 
     def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
@@ -101,7 +101,7 @@ class Predictor:
         self.border = max(self._border(network) for network in networks)
         # Each way: quarter turns, and whether it is mirrored.
         self._ways = list(itertools.product(range(4), (False, True))) if tta else [(0, False)]
-        self.seconds = {"reading": 0.0, "network": 0.0}
+        self.seconds = {"tissue": 0.0, "reading": 0.0, "network": 0.0}
 
     def _border(self, network: UNet) -> int:
         if network.padding:
@@ -153,7 +153,7 @@ class Predictor:
         return max([needed, *unpadded])
 
     @torch.inference_mode()
-    def predict(self, pixels: np.ndarray, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
         """Predict a tile's kept part.
 
         Parameters
@@ -165,10 +165,8 @@ class Predictor:
 
         Returns
         -------
-        classes : Tensor
-            uint8 [height, width], the class of the highest probability (the first of equals).
-        probabilities : Tensor
-            float32 [C, height, width]. Both are on the device.
+        Tensor
+            Probabilities, float32 [C, height, width], on the device.
         """
         started = time.monotonic()
         # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
@@ -179,11 +177,10 @@ class Predictor:
             mean.add_(probabilities)
         if (count := len(self.networks) * len(self._ways)) > 1:
             mean /= count
-        classes = argmax(mean)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds["network"] += time.monotonic() - started
-        return classes, mean
+        return mean
 
     def _each_prediction(self, image: Tensor, height: int, width: int) -> Iterator[Tensor]:
         """Yield the probabilities of each network, seen in each way: float32 [C, height, width]."""
@@ -203,7 +200,13 @@ class Predictor:
         return image[..., start : start + rows, start : start + columns]
 
 
-def predict_bands(view: View, predictor: Predictor, tile: int | None, tissue: np.ndarray | None) -> Iterator[Band]:
+def predict_bands(
+    view: View,
+    predictor: Predictor,
+    tile: int | None,
+    tissue: np.ndarray | None,
+    wanted: np.ndarray | None = None,
+) -> Iterator[Band]:
     """Predict a slide in bands from top to bottom.
 
     Parameters
@@ -218,6 +221,8 @@ def predict_bands(view: View, predictor: Predictor, tile: int | None, tissue: np
     tissue
         bool [h, w] that covers the slide: where to look. Elsewhere the class is 0 with certainty. None for
         everywhere.
+    wanted
+        bool [h, w] that covers the slide: what lies elsewhere need not be predicted, and has any class. None for all.
 
     Yields
     ------
@@ -226,9 +231,11 @@ def predict_bands(view: View, predictor: Predictor, tile: int | None, tissue: np
     """
     step_y, step_x = predictor.kept_size(view.width, tile)
     everywhere = np.ones((1, 1), bool)
-    covers = Coverage(tissue if tissue is not None else everywhere, view.width, view.height)
+    covers, where = (
+        Coverage(everywhere if mask is None else mask, view.width, view.height) for mask in (tissue, wanted)
+    )
     tiles = [
-        [_tissue_part(covers, y, x, step_y, step_x, predictor.stride) for x in range(0, view.width, step_x)]
+        [_needed_part((covers, where), y, x, step_y, step_x, predictor.stride) for x in range(0, view.width, step_x)]
         for y in range(0, view.height, step_y)
     ]
     rows = [[tile for tile in row if tile] for row in tiles]
@@ -272,11 +279,12 @@ def _predict_band(
     probabilities[0] = 255
     tissue = covers.rows(y, height)
     for tile in row:
-        best, share = predictor.predict(next(pixels), tile.height, tile.width)
+        share = predictor.predict(next(pixels), tile.height, tile.width).mul_(255).add_(0.5).to(torch.uint8)
         part = np.s_[tile.y - y : tile.y - y + tile.height, tile.x : tile.x + tile.width]
         planes = (slice(None), *part)
-        classes[part] = best.cpu().numpy()
-        probabilities[planes] = share.mul_(255).add_(0.5).to(torch.uint8).cpu().numpy()
+        # Of what is delivered: whoever takes the highest of the 8-bit probabilities gets the same classes.
+        classes[part] = argmax(share).cpu().numpy()
+        probabilities[planes] = share.cpu().numpy()
         if not tissue[part].all():
             glass = ~tissue[part]
             classes[part][glass] = 0
@@ -296,12 +304,18 @@ def turned_back(image: Tensor, turns: int, mirrored: bool) -> Tensor:
     return torch.rot90(image, -turns, (-2, -1)) if turns else image
 
 
-def _tissue_part(covers: Coverage, y: int, x: int, step_y: int, step_x: int, stride: int) -> _Tile | None:
-    """Return the part of a tile that encloses its tissue and starts at multiples of the stride."""
-    extent = covers.extent(y, x, min(step_y, covers.height - y), min(step_x, covers.width - x))
-    if extent is None:
+def _needed_part(
+    masks: tuple[Coverage, Coverage], y: int, x: int, step_y: int, step_x: int, stride: int
+) -> _Tile | None:
+    """Return the part of a tile that encloses what all masks cover, and starts at multiples of the stride."""
+    width, height = masks[0].width, masks[0].height
+    extents = [mask.extent(y, x, min(step_y, height - y), min(step_x, width - x)) for mask in masks]
+    if None in extents:
         return None
-    y0, x0, y1, x1 = extent
-    top, bottom = aligned_range(y0, y1, stride, covers.height)
-    left, right = aligned_range(x0, x1, stride, covers.width)
+    lows, highs = zip(*[(extent[:2], extent[2:]) for extent in extents if extent], strict=True)
+    (y0, x0), (y1, x1) = np.max(lows, axis=0).tolist(), np.min(highs, axis=0).tolist()
+    if y0 >= y1 or x0 >= x1:
+        return None
+    top, bottom = aligned_range(y0, y1, stride, height)
+    left, right = aligned_range(x0, x1, stride, width)
     return _Tile(left, top, right - left, bottom - top)

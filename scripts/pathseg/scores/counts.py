@@ -29,6 +29,8 @@ class Counts:
         For each class, pixels by its probability, and whether they are of another class or of it [C, 256, 2].
     confidence : numpy.ndarray
         Pixels by the probability of the predicted class, and whether that is wrong or right [256, 2].
+    unseen : numpy.ndarray
+        True pixels of each class in which the search for tissue saw none [C].
     objects : numpy.ndarray
         For each class, see `pathseg.scores.objects.OBJECT_COUNTS` [C, 11]; distances in µm.
     outlines : numpy.ndarray
@@ -38,6 +40,7 @@ class Counts:
     confusion: np.ndarray
     levels: np.ndarray
     confidence: np.ndarray
+    unseen: np.ndarray
     objects: np.ndarray
     outlines: np.ndarray
 
@@ -48,6 +51,7 @@ class Counts:
             np.zeros((n_classes, n_classes)),
             np.zeros((n_classes, LEVELS, 2)),
             np.zeros((LEVELS, 2)),
+            np.zeros(n_classes),
             np.zeros((n_classes, len(OBJECT_COUNTS))),
             np.zeros((n_classes, len(OUTLINE_COUNTS))),
         )
@@ -55,13 +59,31 @@ class Counts:
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
-    def add_pixels(self, truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> None:
-        """Count pixels whose class is known: class indices [n], predicted ones [n], and probabilities uint8 [C, n]."""
+    def add_pixels(
+        self,
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        probabilities: np.ndarray,
+        tissue: np.ndarray | None = None,
+    ) -> None:
+        """Count pixels whose class is known.
+
+        Parameters
+        ----------
+        truth, predicted
+            Class indices [n].
+        probabilities
+            uint8 [C, n].
+        tissue
+            bool [n], what the search for tissue saw; None for everything.
+        """
         self.confusion += confusion_matrix(truth, predicted, len(self.confusion))
         for index, probability in enumerate(probabilities):
             self.levels[index] += _by_level(probability, truth == index)
         confidence = np.take_along_axis(probabilities, predicted[None].astype(np.int64), axis=0)[0]
         self.confidence += _by_level(confidence, truth == predicted)
+        if tissue is not None:
+            self.unseen += np.bincount(truth[~tissue], minlength=len(self.confusion))
 
 
 def _by_level(probability: np.ndarray, true: np.ndarray) -> np.ndarray:

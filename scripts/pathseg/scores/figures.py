@@ -10,7 +10,7 @@ from pathseg.scores.counts import PatientCounts
 from pathseg.scores.pixels import overall_accuracy
 from pathseg.scores.tables import CALIBRATION_BINS, calibration, threshold_curves
 
-PART_COLORS = {"validation": "#0072B2", "test": "#D55E00"}
+PART_COLORS = {"validation": "#0072B2", "test": "#D55E00", "test, mean of folds": "#009E73"}
 
 
 def _parts(patients: PatientCounts) -> list[str]:

@@ -34,7 +34,7 @@ def pixel_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     -------
     dict of numpy.ndarray
         `dice`, `iou`, `precision`, `recall`, `specificity`, `accuracy` (share of pixels rightly put into or out of the
-        class), each [..., C].
+        class), `area_ratio` (predicted over true pixels), each [..., C].
     """
     confusion = confusion.astype(float)
     hit = np.diagonal(confusion, axis1=-2, axis2=-1)
@@ -50,6 +50,7 @@ def pixel_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
             "recall": hit / truth,
             "specificity": rest / (rest + false_alarm),
             "accuracy": (total - false_alarm - missed) / total,
+            "area_ratio": np.where(truth > 0, predicted / truth, np.nan),
         }
 
 

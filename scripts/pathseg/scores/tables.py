@@ -31,12 +31,18 @@ def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndar
     Returns
     -------
     dict
-        (class, score) -> value [...]. Objects and outlines are not scored for the background, the first class.
+        (class, score) -> value [...]. Objects and outlines are not scored for the background, the first class, nor is
+        what the search for tissue takes from it.
     """
+    truth = counts.confusion.sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        total = counts.confusion.sum(axis=(-2, -1))
         right = np.trace(counts.confusion, axis1=-2, axis2=-1)
-        result = {(OVERALL, "accuracy"): right / total, (OVERALL, "calibration_error"): _calibration_error(counts)}
+        result = {
+            (OVERALL, "accuracy"): right / truth.sum(axis=-1),
+            (OVERALL, "calibration_error"): _calibration_error(counts),
+            (OVERALL, "lost_in_search"): counts.unseen[..., 1:].sum(axis=-1) / truth[..., 1:].sum(axis=-1),
+        }
+        lost = counts.unseen / truth
     of_pixels = pixel_scores(counts.confusion)
     of_objects = object_scores(counts.objects) | outline_scores(counts.outlines)
     of_objects["object_hausdorff_um"] = of_objects.pop("object_hausdorff")
@@ -44,6 +50,7 @@ def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndar
         result |= {(name, score): values[..., index] for score, values in of_pixels.items()}
         if index:
             result |= {(name, score): values[..., index] for score, values in of_objects.items()}
+            result[name, "lost_in_search"] = lost[..., index]
     return result
 
 

@@ -43,7 +43,7 @@ def tiled(network, image, tile):
     for y in range(0, view.height, step):
         for x in range(0, view.width, step):
             part = _Tile(x, y, min(step, view.width - x), min(step, view.height - y))
-            _, predicted = predictor.predict(predictor.read(view, part), part.height, part.width)
+            predicted = predictor.predict(predictor.read(view, part), part.height, part.width)
             result[:, y : y + part.height, x : x + part.width] = predicted.numpy()
     return result
 
@@ -78,6 +78,25 @@ def join(bands):
     bands = list(bands)
     assert [band.y for band in bands] == list(np.cumsum([0] + [len(band.classes) for band in bands])[:-1])
     return np.concatenate([b.classes for b in bands]), np.concatenate([b.probabilities for b in bands], axis=1)
+
+
+def test_the_class_is_that_of_the_highest_delivered_probability(tissue_field):
+    """So that classes.tif follows from probability.tif, to the pixel, also where 8 bits make two classes equal."""
+    predictor = Predictor([small_unet(n_classes=7)], CPU, torch.float32)
+    classes, probabilities = join(predict_bands(ArrayView(tissue_field[0]), predictor, None, None))
+    np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
+
+
+def test_what_is_wanted_is_as_if_everything_were(tissue_field):
+    predictor = Predictor([small_unet()], CPU, torch.float32)
+    tissue, wanted = np.zeros((2, 12, 16), bool)
+    tissue[2:9, 1:12] = True
+    wanted[4:6, 3:5] = wanted[8:, 11:] = True
+    _, everything = join(predict_bands(ArrayView(tissue_field[0]), predictor, 32, tissue))
+    _, some = join(predict_bands(ArrayView(tissue_field[0]), predictor, 32, tissue, wanted))
+    inside = wanted.repeat(16, 0).repeat(16, 1)
+    np.testing.assert_array_equal(some[:, inside], everything[:, inside])
+    assert (some[0] == 255).sum() > (everything[0] == 255).sum()
 
 
 def test_bands_join_to_the_slide(tissue_field):

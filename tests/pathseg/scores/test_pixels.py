@@ -17,6 +17,8 @@ def test_scores_by_hand():
     assert scores["recall"][1] == pytest.approx(3 / 4)
     assert scores["specificity"][1] == pytest.approx(2 / 3)
     assert scores["accuracy"][1] == pytest.approx(5 / 7)
+    assert scores["area_ratio"][1] == pytest.approx(4 / 4)
+    assert pixel_scores(np.array([[5, 3], [1, 1]]))["area_ratio"].tolist() == [6 / 8, 2]
     assert overall_accuracy(confusion) == pytest.approx(5 / 7)
     assert mean_dice(confusion) == pytest.approx((4 / 6 + 6 / 8) / 2)
 
@@ -26,6 +28,8 @@ def test_a_class_that_is_nowhere_has_no_score():
     scores = pixel_scores(confusion)
     assert scores["dice"][0] == 1
     assert np.isnan(scores["dice"][1:]).all()
+    # Predicted where it is not: there is no area to compare with.
+    assert np.isnan(pixel_scores(np.array([[3, 1], [0, 0]]))["area_ratio"][1])
     assert mean_dice(confusion) == 1
 
 

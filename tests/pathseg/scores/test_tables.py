@@ -41,6 +41,25 @@ def test_pooled_and_mean_over_patients(patients):
     assert set(table.loc[table["part"] == "validation", "patients"]) == {2}
 
 
+def test_the_error_of_areas_is_a_score_with_an_interval(patients):
+    """Patient A: 110 pixels for 100; patient B: 10 for 10. The background: 90 for 100, 10 for 10."""
+    table = score_table(patients, NAMES)
+    pooled = value(table, "validation", "pooled", "area_ratio")
+    assert pooled["value"] == pytest.approx(120 / 110)
+    assert pooled["low"] <= pooled["value"] <= pooled["high"]
+    assert value(table, "validation", "mean over patients", "area_ratio")["value"] == pytest.approx((1.1 + 1) / 2)
+    assert value(table, "validation", "pooled", "area_ratio", "a")["value"] == pytest.approx(100 / 110)
+    assert list(patient_table(patients, NAMES)["area_ratio"][:2]) == [pytest.approx(0.9), pytest.approx(1.1)]
+
+
+def test_what_the_search_for_tissue_loses(patients):
+    patients.counts[0].unseen[:] = [50, 20]
+    table = score_table(patients, NAMES)
+    assert value(table, "validation", "pooled", "lost_in_search")["value"] == pytest.approx(20 / 110)
+    assert value(table, "validation", "pooled", "lost_in_search", "all")["value"] == pytest.approx(20 / 110)
+    assert value(table, "validation", "mean over patients", "lost_in_search")["value"] == pytest.approx(0.1)
+
+
 def test_intervals_are_over_patients(patients):
     table = score_table(patients, NAMES)
     row = value(table, "validation", "pooled", "dice")

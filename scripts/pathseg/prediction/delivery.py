@@ -1,0 +1,122 @@
+"""The one way from model files and an image to what is delivered: slides and scores are predicted by it alike."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from pathseg.errors import CheckpointError
+from pathseg.images.resampling import ResampledSlide, model_downsample
+from pathseg.images.slides import Slide
+from pathseg.labels.tissue import find_tissue, read_tissue
+from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
+from pathseg.network.devices import compute_type
+from pathseg.prediction.inference import Band, Predictor, predict_bands
+
+
+def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dict[str, Any]) -> list[Checkpoint]:
+    """Read the models whose probabilities are averaged.
+
+    Parameters
+    ----------
+    paths
+        Model files.
+    classes
+        The configuration's classes, for files that name none.
+    resolution
+        `mpp` and `resize`, for files that say neither.
+
+    Raises
+    ------
+    CheckpointError
+        If the models differ in their classes or resolution, or name no classes and the configuration has not as many.
+    """
+    models = [load_checkpoint(path) for path in paths]
+    for path, model in zip(paths, models, strict=True):
+        if not model["mpp"] and not model["resize"]:
+            model |= {key: resolution[key] for key in ("mpp", "resize")}
+        if model["classes"] is None:
+            if len(classes) != model["n_classes"]:
+                raise CheckpointError(
+                    f"{path}: has {model['n_classes']} classes without names, the configuration {len(classes)}; "
+                    "list the model's classes under `classes`"
+                )
+            model["classes"] = classes
+        for what, mine, first in (
+            ("classes", class_names(model), class_names(models[0])),
+            ("mpp", model["mpp"], models[0]["mpp"]),
+            ("resize", model["resize"], models[0]["resize"]),
+        ):
+            if mine != first:
+                raise CheckpointError(
+                    f"{path}: its {what} {mine} differ from {first} of {paths[0]}; models that are averaged must agree"
+                )
+    return models
+
+
+def load_predictor(
+    paths: list[str], classes: list[dict[str, Any]], settings: dict[str, Any], device: torch.device
+) -> tuple[list[Checkpoint], Predictor]:
+    """Read models and make them ready to predict, as `prediction` of the configuration says.
+
+    Raises
+    ------
+    CheckpointError
+        See `load_models` and `pathseg.network.checkpoint.build_network`.
+    """
+    models = load_models(paths, classes, settings)
+    networks = [build_network(model, path) for model, path in zip(models, paths, strict=True)]
+    return models, Predictor(networks, device, compute_type(settings["precision"], device), settings["tta"])
+
+
+def view_of_model(model: Checkpoint, slide: Slide, given_mpp: float | None) -> ResampledSlide:
+    """Return a slide at the model's resolution; `given_mpp` (µm per pixel) is the table's."""
+    return ResampledSlide(slide, model_downsample(model, slide, given_mpp))
+
+
+def predict_view(
+    view: ResampledSlide,
+    predictor: Predictor,
+    settings: dict[str, Any],
+    own_tissue: str | None = None,
+    wanted: np.ndarray | None = None,
+) -> Iterator[Band]:
+    """Predict an image as it is delivered, in bands from top to bottom.
+
+    Parameters
+    ----------
+    view
+        The image at the model's resolution.
+    predictor
+        The networks.
+    settings
+        `prediction` of the configuration: `tissue` and `tile`.
+    own_tissue
+        The user's own mask of the tissue, see `choose_tissue`.
+    wanted
+        bool [h, w] that covers the view: what does not touch it need not be predicted, and may have any class. None
+        for everything.
+    """
+    started = time.monotonic()
+    tissue = choose_tissue(view.slide, own_tissue, settings["tissue"])
+    predictor.seconds["tissue"] += time.monotonic() - started
+    return predict_bands(view, predictor, settings["tile"], tissue, wanted)
+
+
+def choose_tissue(slide: Slide, own_tissue: str | None, setting: str) -> np.ndarray | None:
+    """Return where to look, bool [h, w] that covers the slide; None for everywhere.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    own_tissue
+        The user's own mask: an image whose pixels above 0 are tissue, or annotations of any class; or None.
+    setting
+        "auto" or "none".
+    """
+    if own_tissue:
+        return read_tissue(own_tissue, slide)
+    return find_tissue(slide) if setting == "auto" else None
