@@ -1,10 +1,14 @@
 """The scores are of what is delivered: predicted files are compared with the masks by code that is not pathseg's."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+
+from workflow_conftest import copy_workflow, write_project
 
 
 def enlarged(planes, height, width):
@@ -33,25 +37,43 @@ def scores_again(truth, planes):
     }
 
 
-@pytest.mark.parametrize("prediction", [{}, {"tta": True, "tissue": "none"}])
-def test_delivered_files_scored_again_give_the_table(project, prediction):
-    """Images of the test patients are predicted as slides, with the same settings."""
-    rows = project.rows_of_part("test")
-    lines = ["slide\tmpp", *(f"images/{row['image'].split('/')[-1]}\t0.5" for row in rows)]
-    (project.folder / "data/slides.tsv").write_text("\n".join(lines) + "\n")
-    project.configure(prediction=prediction | {"probability": True})
-    project.snakemake("predict", "results/validation/default/holdout/metrics.tsv")
+def check_table(workflow, fold, part):
+    """Predict the images of the test patients as slides, score what is delivered, and compare with the table."""
+    rows = workflow.rows_of_part("test")
+    names = [Path(row["image"]).stem for row in rows]
+    lines = ["slide\tmpp", *(f"images/{name}.png\t0.5" for name in names)]
+    (workflow.folder / "data/slides.tsv").write_text("\n".join(lines) + "\n")
+    workflow.snakemake("predict", f"results/validation/default/{fold}/metrics.tsv")
     truth, planes = [], []
-    for row in rows:
-        mask = cv2.imread(str(project.folder / row["mask"]), cv2.IMREAD_UNCHANGED)
-        folder = project.folder / "results/slides/default" / row["image"].split("/")[-1].removesuffix(".png")
+    for row, name in zip(rows, names, strict=True):
+        mask = cv2.imread(str(workflow.folder / row["mask"]), cv2.IMREAD_UNCHANGED)
+        folder = workflow.folder / "results/slides/default" / name
         probability = tifffile.imread(folder / "probability.tif")
         np.testing.assert_array_equal(probability.argmax(axis=0), tifffile.imread(folder / "classes.tif"))
         planes.append(enlarged(probability.astype(float), *mask.shape).reshape(2, -1))
         truth.append(mask.ravel() // 255)
     again = scores_again(np.concatenate(truth), np.concatenate(planes, axis=1))
-    table = pd.read_csv(project.folder / "results/validation/default/holdout/metrics.tsv", sep="\t")
-    table = table[(table["part"] == "test") & (table["over"] == "pooled") & table["class"].isin(["epithelium", "all"])]
+    table = pd.read_csv(workflow.folder / f"results/validation/default/{fold}/metrics.tsv", sep="\t")
+    table = table[(table["part"] == part) & (table["over"] == "pooled") & table["class"].isin(["epithelium", "all"])]
     table = table.drop_duplicates("score").set_index("score")["value"]
     for score, value in again.items():
         assert table[score] == pytest.approx(value, abs=5e-5), score
+
+
+@pytest.mark.parametrize("prediction", [{}, {"tta": True, "tissue": "none"}])
+def test_delivered_files_scored_again_give_the_table(project, prediction):
+    project.configure(prediction=prediction | {"probability": True})
+    check_table(project, "holdout", "test")
+
+
+def test_the_mean_of_the_folds_predicts_slides_and_is_scored(tmp_path):
+    workflow = write_project(copy_workflow(tmp_path))
+    workflow.configure(
+        split={"folds": 2, "test": 0.25}, training={"epochs": 1}, prediction={"probability": True, "tissue": "none"}
+    )
+    workflow.snakemake("results/cohort/split.tsv")
+    check_table(workflow, "all_folds", "test, mean of folds")
+    patients = pd.read_csv(tmp_path / "results/validation/default/all_folds/metrics_per_patient.tsv", sep="\t")
+    unseen = {row["patient"] for row in workflow.rows_of_part("test")}
+    for part in ("test", "test, mean of folds"):
+        assert set(patients.loc[patients["part"] == part, "patient"]) == unseen
