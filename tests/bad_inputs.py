@@ -201,7 +201,7 @@ def classes(*values: int) -> list[dict[str, Any]]:
     return [{"name": f"class {n}", "mask_value": value} for n, value in enumerate(values)]
 
 
-def named(*names: str) -> list[dict[str, Any]]:
+def named(*names: Any) -> list[dict[str, Any]]:
     """Return classes of these names."""
     return [{"name": name, "mask_value": value} for value, name in enumerate(names)]
 
@@ -517,9 +517,17 @@ for name, run, words in [
     ("a missing file", lambda folder: load_checkpoint(folder / "m.pt"), ("m.pt: is not a file",)),
     ("a key is missing", model(lambda c, _: c.pop("depth")), ("m.pt: lacks depth",)),
     ("weights of another shape", model(lambda c, _: c.update(wf=3)), ("do not fit the architecture",)),
-    ("another number of classes", model(lambda c, _: c.update(n_classes=5)), ("do not fit the architecture",)),
-    ("an unknown architecture", model(lambda c, _: c.update(up_mode="magic")), ("do not fit the architecture",)),
+    ("another number of classes", model(lambda c, _: c.update(n_classes=5, classes=None)), ("do not fit the arch",)),
+    ("an unknown architecture", model(lambda c, _: c.update(up_mode="magic")), ("its up_mode is 'magic'",)),
     ("four channels", model(lambda c, _: c.update(in_channels=4)), ("takes 4 channels",)),
+    ("a depth that is text", model(lambda c, _: c.update(depth="3")), ("its depth is '3', not a whole number",)),
+    ("a network that fills the memory", model(lambda c, _: c.update(depth=8, wf=8)), ("do not fit the architecture",)),
+    ("a pixel size of -1", model(lambda c, _: c.update(mpp=-1)), ("its mpp is -1, not a number from 0.01 to 100",)),
+    ("a pixel size that is text", model(lambda c, _: c.update(mpp="1.0")), ("its mpp is '1.0'",)),
+    ("an infinite factor", model(lambda c, _: c.update(resize=float("inf"))), ("its resize is inf",)),
+    ("more names than outputs", model(lambda c, _: c.update(classes=named("a", "b", "c"))), ("names 3 classes",)),
+    ("a class whose name is none", model(lambda c, _: c.update(classes=named("a", ("b",)))), ("is not a text",)),
+    ("classes that are texts", model(lambda c, _: c.update(classes=["a", "b"])), ("not a list of what each class is",)),
     ("weights that are not numbers", model(break_weight), ("weights that are not numbers (in last.weight)",)),
     ("models of different classes", other_classes, ("its classes",)),
 ]:

@@ -1,7 +1,9 @@
 """Tables as files: TSV for programs, plain HTML that stands by itself for people."""
 
 from html import escape
+from numbers import Number
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -43,7 +45,8 @@ def table_page(title: str, table: pd.DataFrame, links: str | None = None) -> str
     # Pandas would write what is missing in its own way for each type.
     shown = table.astype(object).where(table.notna(), "–")
     for column in shown.columns.drop(links or []):
-        shown[column] = [escape(value) if isinstance(value, str) else value for value in shown[column]]
+        cells: list[Any] = [value if isinstance(value, Number) else escape(str(value)) for value in shown[column]]
+        shown[column] = cells
     shown.columns = [escape(column) for column in shown.columns]
     # Pandas cuts long texts off where it is not told otherwise.
     with pd.option_context("display.max_colwidth", None):

@@ -1,6 +1,7 @@
 """Model files: the tutorial's dictionary with what prediction must know beside it.
 
-Files are loaded with `weights_only=True`: nothing in them is executed.
+Files are loaded with `weights_only=True`: nothing in them is executed. They may be a stranger's, so that each field is
+checked before it is used.
 """
 
 import pickle
@@ -13,6 +14,7 @@ from numpy._core import multiarray
 
 from pathseg.errors import CheckpointError
 from pathseg.files import atomic_path
+from pathseg.names import class_name_fault, twins
 from pathseg.network.unet import ARCHITECTURE_KEYS, UNet
 
 # The tutorial's files hold two float32 scalars of NumPy 1; NumPy 2 pickles them under another name.
@@ -25,6 +27,10 @@ _NUMPY_SCALARS: list[Any] = [
 ]
 
 Checkpoint = dict[str, Any]
+
+# The limits that the configuration has for the same keys.
+_WHOLE_NUMBERS = {"in_channels": (1, 1024), "n_classes": (2, 200), "depth": (1, 8), "wf": (0, 8)}
+_NUMBERS = {"mpp": (0.01, 100.0), "resize": (0.001, 16.0), "tile_size": (1.0, 65536.0)}
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -46,7 +52,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        If it is not such a file, is damaged, or holds anything but numbers and names.
+        If it is not such a file, is damaged, holds anything but numbers and names, or a field is not what it must be.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,7 +74,62 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}; a model file has the network's weights and architecture"
         )
-    return {"mpp": None, "resize": None, "classes": None, "tile_size": None} | checkpoint
+    checkpoint = {"mpp": None, "resize": None, "classes": None, "tile_size": None} | checkpoint
+    fault = _field_fault(checkpoint)
+    if fault:
+        raise CheckpointError(f"{path}: is refused: {fault}; use a model that pathseg or its tutorial wrote")
+    return checkpoint
+
+
+def _field_fault(checkpoint: Checkpoint) -> str | None:
+    """Say which field of a model file is not of the type or in the range that its use needs."""
+    for key, (low, high) in _WHOLE_NUMBERS.items():
+        # True is an integer to Python.
+        if type(checkpoint[key]) is not int or not low <= checkpoint[key] <= high:
+            return f"its {key} is {_shown(checkpoint[key])}, not a whole number from {low} to {high}"
+    for key, (least, most) in _NUMBERS.items():
+        value = checkpoint[key]
+        if value is not None and not (type(value) in (int, float) and least <= value <= most):
+            return f"its {key} is {_shown(value)}, not a number from {least:g} to {most:g}"
+    for key in ("padding", "batch_norm"):
+        if type(checkpoint[key]) is not bool:
+            return f"its {key} is {_shown(checkpoint[key])}, not true or false"
+    if not isinstance(checkpoint["up_mode"], str) or checkpoint["up_mode"] not in ("upconv", "upsample"):
+        return f"its up_mode is {_shown(checkpoint['up_mode'])}, not upconv or upsample"
+    return _classes_fault(checkpoint["classes"], checkpoint["n_classes"]) or _weights_fault(checkpoint["model_dict"])
+
+
+def _classes_fault(classes: Any, count: int) -> str | None:
+    if classes is None:
+        return None
+    if not isinstance(classes, list) or not all(isinstance(class_, dict) for class_ in classes):
+        return "its classes are not a list of what each class is"
+    names = [class_.get("name") for class_ in classes]
+    if len(names) != count:
+        return f"it has {count} outputs and names {len(names)} classes"
+    for name in names:
+        fault = class_name_fault(name) if isinstance(name, str) else "is not a text"
+        if fault:
+            return f"the name of its class {_shown(name)} {fault}"
+    if len(set(names)) < count or twins(names):
+        return "two of its classes have the same name"
+    return None
+
+
+def _weights_fault(weights: Any) -> str | None:
+    if not isinstance(weights, dict):
+        return "its weights are not named one by one"
+    for name, values in weights.items():
+        plain = isinstance(values, torch.Tensor) and values.layout == torch.strided and not values.is_quantized
+        if not isinstance(name, str) or not plain or values.is_complex():
+            return f"its weight {_shown(name)} is not an array of numbers"
+    return None
+
+
+def _shown(value: Any) -> str:
+    """Return a value of a file in few words, whatever it is."""
+    text = repr(value) if isinstance(value, str | int | float | bool | None) else f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:60] + " ..."
 
 
 def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
@@ -83,13 +144,19 @@ def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
         raise CheckpointError(
             f"{path}: takes {checkpoint['in_channels']} channels; pathseg reads RGB images, which have 3"
         )
-    try:
-        network = UNet(**{key: checkpoint[key] for key in ARCHITECTURE_KEYS})
-        network.load_state_dict(checkpoint["model_dict"])
-    except (RuntimeError, TypeError, ValueError) as error:
-        # PyTorch lists all that does not fit, after a title; the first says enough.
-        first = " ".join(str(error).splitlines()[:2][-1].split())
-        raise CheckpointError(f"{path}: its weights do not fit the architecture that it names: {first}") from error
+    architecture = {key: checkpoint[key] for key in ARCHITECTURE_KEYS}
+    # Sizes are compared before anything is allocated: a small file may name a network that fills the memory.
+    with torch.device("meta"):
+        wanted = {name: tuple(values.shape) for name, values in UNet(**architecture).state_dict().items()}
+    given = {name: tuple(values.shape) for name, values in checkpoint["model_dict"].items()}
+    for name in [*wanted, *given]:
+        if given.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{path}: its weights do not fit the architecture that it names: {name[:60]} has the shape "
+                f"{given.get(name, 'nothing')}, and {wanted.get(name, 'nothing')} is needed"
+            )
+    network = UNet(**architecture)
+    network.load_state_dict(checkpoint["model_dict"])
     broken = [name for name, values in network.state_dict().items() if not torch.isfinite(values).all()]
     if broken:
         raise CheckpointError(f"{path}: has weights that are not numbers (in {broken[0]}); train it again")
