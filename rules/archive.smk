@@ -10,7 +10,7 @@ if PROJECT.unfetched:
         input:
             archive=storage.http(SETTINGS["archive"]["url"]),
         output:
-            images=directory(str(Path(SETTINGS["samples"]).parent / "images")),
+            images=directory(PROJECT.unfetched),
             samples=SETTINGS["samples"],
         log:
             "<logs>/fetch_archive.log",

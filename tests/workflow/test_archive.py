@@ -59,7 +59,8 @@ def test_the_first_run_fetches_and_the_second_trains(archive, tmp_path):
     assert "6 images of 4 patients are there; run Snakemake again" in printed
     table = (tmp_path / "results/epistroma/samples.tsv").read_text().splitlines()
     assert table[0] == "sample\tpatient\timage\tmask"
-    assert "12947_00004\t12947\timages/12947_00004.tif\timages/masks/12947_00004_mask.png" in table
+    folder = f"epi-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+    assert f"12947_00004\t12947\t{folder}/12947_00004.tif\t{folder}/masks/12947_00004_mask.png" in table
     workflow.snakemake("databases", *options)
     assert {row["patient"] for part in ("fold1", "fold2") for row in workflow.rows_of_part(part)} == {
         "12947",
@@ -76,3 +77,25 @@ def test_a_wrong_checksum(archive, tmp_path):
     assert f"and not {'0' * 64}: the download is incomplete, or the file is another" in printed
     assert "Traceback" not in printed
     assert not list((tmp_path / "results/epistroma").glob("*"))
+
+
+def test_nothing_that_is_there_is_deleted(archive, tmp_path):
+    """Snakemake empties the folders that a job is to make, before it knows whether the job will succeed."""
+    path, url = archive
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    workflow = workflow_for(tmp_path, url, sha256)
+    theirs = [tmp_path / "results/epistroma" / name for name in ("images/mine.png", f"epi-{sha256[:8]}/masks/mine.png")]
+    for file in theirs:
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+    printed = workflow.snakemake("--configfile", "epistroma.yaml", check=False)
+    assert f"results/epistroma/epi-{sha256[:8]} is there and results/epistroma/samples.tsv is not" in printed
+    assert "Traceback" not in printed
+    theirs.pop().rename(tmp_path / "mended.png")
+    (tmp_path / "results/epistroma" / f"epi-{sha256[:8]}" / "masks").rmdir()
+    (tmp_path / "results/epistroma" / f"epi-{sha256[:8]}").rmdir()
+    config = yaml.safe_load((tmp_path / "epistroma.yaml").read_text())
+    config["archive"]["sha256"] = "0" * 64
+    (tmp_path / "epistroma.yaml").write_text(yaml.safe_dump(config))
+    assert "the download is incomplete" in workflow.snakemake("--configfile", "epistroma.yaml", check=False)
+    assert [file.read_text() for file in theirs] == ["mine"]

@@ -39,8 +39,8 @@ class Project:
         Parts that patients are divided into.
     experiments : list of str
         Names of the experiments; given models are one of their own, named after the first file.
-    unfetched : bool
-        The images are still to be fetched, and all that can be done for now is to fetch them.
+    unfetched : str or None
+        Folder that the archive of images is still to be unpacked into; all that can be done for now is to fetch it.
     """
 
     settings: Settings
@@ -50,7 +50,7 @@ class Project:
     folds: list[str]
     parts: list[str]
     experiments: list[str]
-    unfetched: bool
+    unfetched: str | None
 
     def summary(self) -> str:
         """Say in words what there is to work on."""
@@ -92,7 +92,7 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str, files: 
     settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))
     models = [settings["model"]] if isinstance(settings["model"], str) else settings["model"] or []
     samples, slides = [], []
-    unfetched = bool(settings["archive"] and settings["samples"] and not Path(settings["samples"]).exists())
+    unfetched = archive_folder(settings)
     # A given model only predicts: the training data need not be there.
     if settings["samples"] and not models and not unfetched:
         samples = read_samples(settings["samples"], load_schema(schemas / "samples.schema.yaml"))
@@ -110,6 +110,29 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str, files: 
     folds, parts = folds_and_parts(settings, samples)
     experiments = [given_name(models[0])] if models else list(settings["experiments"])
     return Project(settings, samples, slides, models, folds, parts, experiments, unfetched)
+
+
+def archive_folder(settings: Settings) -> str | None:
+    """Return the folder that the archive of images is to be unpacked into; None if there is nothing to fetch.
+
+    The folder is named after the archive: Snakemake empties it before, and nobody else is to have files there.
+
+    Raises
+    ------
+    ConfigError
+        If it is there already.
+    """
+    archive, samples = settings["archive"], settings["samples"]
+    if not archive or not samples or Path(samples).exists():
+        return None
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", archive["url"].rstrip("/").rpartition("/")[2].partition(".")[0])
+    folder = Path(samples).parent / f"{stem}-{archive['sha256'][:8]}"
+    if folder.exists():
+        raise ConfigError(
+            f"{folder} is there and {samples} is not: the archive would be unpacked over it. Move the folder away, or "
+            "bring the table back"
+        )
+    return str(folder)
 
 
 def folds_and_parts(settings: Settings, samples: list[Row]) -> tuple[list[str], list[str]]:
