@@ -27,6 +27,7 @@ from pathseg.logs import progress, start_log
 from pathseg.prediction.summaries import read_summary
 
 PAGE = Path(__file__).parent / "viewer"
+FILES = ("index.html", "viewer.css", "viewer.js")
 
 
 def view_of(path: str, slide_mpp: float | None, mpp: float | None) -> ResampledSlide:
@@ -80,7 +81,10 @@ def write_page(
     threads
         Tiles that are encoded at a time.
     """
-    shutil.copytree(PAGE, folder, ignore=shutil.ignore_patterns("package*.json"))
+    folder.mkdir()
+    for name in FILES:
+        # Without the mode: a shared installation may be read-only, and tiles go in beside.
+        shutil.copyfile(PAGE / name, folder / name)
     picture = TileFolder(folder / "slide", view.width, view.height, ".jpg", as_jpeg, threads)
     picture.write(slide_strips(view))
     count = len(picture.tiles)

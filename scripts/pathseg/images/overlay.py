@@ -10,6 +10,8 @@ from pathseg.figures import class_legend, class_picture, show
 # Inches per picture: the text is as large in relation to a small picture as to a large one.
 WIDTH_INCHES = 11
 SMALLEST_WIDTH = 500
+# Height over width; a narrow strip would be taller than a JPEG can be.
+TALLEST = 4
 # Opacity of the classes over the slide.
 OPACITY = 0.35
 
@@ -35,7 +37,7 @@ def draw_overlay(
     height, width = image.shape[:2]
     picture = class_picture(classes, colors).astype(float)
     shown = np.where((classes > 0)[..., None], (1 - OPACITY) * image + OPACITY * picture, image)
-    size = (WIDTH_INCHES, WIDTH_INCHES * height / width + 0.8)
+    size = (WIDTH_INCHES, WIDTH_INCHES * min(height / width, TALLEST) + 0.8)
     figure = Figure(figsize=size, dpi=max(width, SMALLEST_WIDTH) / WIDTH_INCHES)
     axes = figure.subplots()
     show(axes, shown.astype(np.uint8), title)

@@ -1,0 +1,42 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from visualize_network import draw_grid
+
+from pathseg.figures import class_legend
+from pathseg.images.overlay import draw_overlay
+
+# What matplotlib would take for mathematics, and could not read.
+NAMES = ["$_x^$", r"$\frac$", "a$b$c"]
+COLORS = ["#999999", "#0072B2", "#D55E00"]
+
+
+def picture_of(figure, kind="jpg"):
+    """Return what is saved, read back."""
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi="figure")
+    return cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_names_are_no_mathematics():
+    image = np.full((40, 50, 3), 200, np.uint8)
+    classes = np.zeros((40, 50), np.uint8)
+    classes[10:20, 10:30], classes[25:30] = 1, 2
+    assert picture_of(draw_overlay(image, classes, NAMES, COLORS, "$_x^$", 0.5)).size
+    assert picture_of(draw_grid(np.ones((3, 4, 4)), "$_x^$", "viridis"), "png").size
+    figure = draw_overlay(image, classes, NAMES, COLORS, "$x$", None)
+    class_legend(figure, NAMES, COLORS)
+    # As it is written, and not an italic x.
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["$x$"]
+    assert not any(text.get_parse_math() for text in figure.findobj(lambda part: hasattr(part, "get_parse_math")))
+
+
+@pytest.mark.parametrize("shape", [(9000, 12), (12, 9000), (1, 1)])
+def test_strips_become_pictures_that_a_jpeg_can_be(shape):
+    figure = draw_overlay(
+        np.full((*shape, 3), 200, np.uint8), np.ones(shape, np.uint8), ["a", "b"], COLORS[:2], "s", 1.0
+    )
+    height, width = picture_of(figure).shape[:2]
+    assert max(height, width) < 20_000
