@@ -4,6 +4,9 @@ In: trained or given models, and slides. Out: <slide>, and a summary of all.
 """
 
 ON_REQUEST = {"probability": "<slide>/probability.tif"} if SETTINGS["prediction"]["probability"] else {}
+# Each overlay adds 0.7 MB to the report: of many slides it has the sheet of small pictures alone.
+OVERLAY = "<slide>/overlay.jpg"
+FEW_SLIDES = len(SLIDES) * len(EXPERIMENTS) <= 30
 
 
 rule predict_slide:
@@ -15,7 +18,7 @@ rule predict_slide:
     output:
         multiext("<slide>/", classes="classes.tif", annotations="annotations.geojson.gz", summary="summary.json"),
         **ON_REQUEST,
-        overlay=shown("<slide>/overlay.jpg", "6. Slides", "overlay", **SLIDE_LABELS),
+        overlay=shown(OVERLAY, "6. Slides", "overlay", **SLIDE_LABELS) if FEW_SLIDES else OVERLAY,
     log:
         "<logs>/predict_slide/{experiment}/{slide}.log",
     benchmark:
@@ -39,9 +42,10 @@ rule predict_slide:
 
 
 rule summarize_slides:
-    """Areas of all slides in one table."""
+    """All slides at a glance, and their areas in one table."""
     input:
         summaries=collect(rules.predict_slide.output.summary, slide=list(SLIDES_BY_NAME), allow_missing=True),
+        overlays=collect(rules.predict_slide.output.overlay, slide=list(SLIDES_BY_NAME), allow_missing=True),
     output:
         table="<results>/slides/{experiment}/summary.tsv",
         table_html=shown(
@@ -49,7 +53,7 @@ rule summarize_slides:
             "6. Slides",
             "slides",
             experiment="{experiment}",
-            slide="all, as a table",
+            slide="all, small, and a table",
         ),
     log:
         "<logs>/summarize_slides/{experiment}.log",
