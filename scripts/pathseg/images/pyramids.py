@@ -16,6 +16,7 @@ import tifffile
 
 from pathseg import __version__
 from pathseg.colors import rgb_of
+from pathseg.images.resampling import block_mean
 
 TIFF_TILE = 512
 # zlib's: class maps become small at any, and the network should not wait.
@@ -29,8 +30,9 @@ BIG_BYTES = 2**32 - 2**25
 class PyramidWriter:
     """Write a tiled, compressed, pyramidal TIFF in the background, strip by strip.
 
-    The pyramid has one page per level (`subfiletype=1`), which OpenSlide, tifffile and QuPath all read; reduced
-    levels take every second pixel, so that class indices stay class indices.
+    The pyramid has one page per level (`subfiletype=1`), which OpenSlide, tifffile and QuPath all read. A pixel of a
+    reduced level is what most of its four are (see `most_of_four`), so that class indices stay class indices; of
+    planes, which are probabilities, it is the mean.
 
     Parameters
     ----------
@@ -91,39 +93,42 @@ class PyramidWriter:
             self._finished.result()
 
     def _write(self) -> None:
-        n_planes = max(self.planes, 1)
         with tempfile.TemporaryFile(dir=self.path.parent) as scratch:
-            levels = _Levels(scratch, n_planes, self.width, self.height)
-            big = self.width * self.height * n_planes * 4 // 3 > BIG_BYTES
+            levels = _Levels(scratch, self.planes, self.width, self.height)
+            big = self.width * self.height * max(self.planes, 1) * 4 // 3 > BIG_BYTES
             with tifffile.TiffWriter(self.path, bigtiff=big) as tiff:
                 rows = self._tile_rows(levels)
                 for level, (height, width) in enumerate(levels.shapes):
+                    if level > levels.streamed:
+                        levels.reduce(level)
                     tiles = self._finest_tiles(rows, levels) if level == 0 else levels.tiles(level)
                     tiff.write(
                         tiles,
                         shape=(height, width) if not self.planes else (self.planes, height, width),
                         subfiletype=1 if level else 0,
-                        **self._resolution(width),
+                        **self._resolution(width, height),
                         **self._options,
                     )
 
-    def _resolution(self, width: int) -> dict[str, Any]:
+    def _resolution(self, width: int, height: int) -> dict[str, Any]:
         if not self._mpp:
             return {}
-        per_centimetre = 1e4 / (self._mpp * self.width / width)
-        return {"resolution": (per_centimetre, per_centimetre), "resolutionunit": "CENTIMETER"}
+        per_centimetre = 1e4 / self._mpp
+        resolution = per_centimetre * width / self.width, per_centimetre * height / self.height
+        return {"resolution": resolution, "resolutionunit": "CENTIMETER"}
 
     def _tile_rows(self, levels: "_Levels") -> Iterator[np.ndarray]:
         """Yield strips [planes, TIFF_TILE, W] from strips of any height; the last may be lower."""
         held = np.empty((max(self.planes, 1), 0, self.width), np.uint8)
         while (strip := self._queue.get()) is not None:
             strip = strip if strip.ndim == 3 else strip[None]
-            levels.add(strip, keep_finest=self.planes > 0)
             held = np.concatenate([held, strip], axis=1) if held.shape[1] else strip
             while held.shape[1] >= TIFF_TILE:
+                levels.add(held[:, :TIFF_TILE])
                 yield held[:, :TIFF_TILE]
                 held = held[:, TIFF_TILE:]
         if held.shape[1]:
+            levels.add(held)
             yield held
 
     def _finest_tiles(self, rows: Iterator[np.ndarray], levels: "_Levels") -> Iterator[bytes]:
@@ -138,33 +143,56 @@ class PyramidWriter:
 
 
 class _Levels:
-    """The reduced levels of a pyramid, in a scratch file on the disk, where what was not written reads as zeros.
+    """The levels of a pyramid in a scratch file on the disk, where what was not written reads as zeros.
 
     It is read and written by plain calls: pages of a memory map would count as memory of the process.
+
+    Attributes
+    ----------
+    shapes : list of (int, int)
+        Height and width of each level.
+    streamed : int
+        The level that is written as strips come: the finest of planes, else the one after it.
     """
 
-    def __init__(self, scratch: BinaryIO, n_planes: int, width: int, height: int) -> None:
-        self._scratch, self._n_planes = scratch, n_planes
+    def __init__(self, scratch: BinaryIO, planes: int, width: int, height: int) -> None:
+        self._scratch, self._n_planes = scratch, max(planes, 1)
+        self._halved = (lambda pixels, _: block_mean(pixels, 2)) if planes else most_of_four
+        self.streamed = 0 if planes else 1
         self.shapes = [(height, width)]
         while max(self.shapes[-1]) > TIFF_TILE:
             height, width = self.shapes[-1]
             self.shapes.append((-(-height // 2), -(-width // 2)))
-        sizes = [n_planes * level_height * level_width for level_height, level_width in self.shapes]
+        sizes = [self._n_planes * level_height * level_width for level_height, level_width in self.shapes]
         self._offsets = [0, *itertools.accumulate(sizes)]
         scratch.truncate(self._offsets[-1])
         self._next_row = 0
 
-    def add(self, strip: np.ndarray, keep_finest: bool) -> None:
-        """Take every 2nd, 4th ... pixel of the next rows [planes, h, W], and on request every one."""
-        if strip.any():
-            for level in range(0 if keep_finest else 1, len(self.shapes)):
-                step = 2**level
-                first = -self._next_row % step
-                reduced = np.ascontiguousarray(strip[:, first::step, ::step])
-                for plane in range(self._n_planes):
-                    self._scratch.seek(self._place(level, plane, (self._next_row + first) // step))
-                    self._scratch.write(reduced[plane].data)
+    def add(self, strip: np.ndarray) -> None:
+        """Take the next rows [planes, h, W], an even number of them but the last time."""
+        if self.streamed < len(self.shapes) and strip.any():
+            row = self._next_row >> self.streamed
+            for plane, pixels in enumerate(strip):
+                self._put(self.streamed, plane, row, self._halved(pixels, row) if self.streamed else pixels)
         self._next_row += strip.shape[1]
+
+    def reduce(self, level: int) -> None:
+        """Make a level from the finer one."""
+        height = self.shapes[level - 1][0]
+        for plane in range(self._n_planes):
+            for y in range(0, height, 2 * TIFF_TILE):
+                pixels = self._get(level - 1, plane, y, min(2 * TIFF_TILE, height - y))
+                if pixels.any():
+                    self._put(level, plane, y // 2, self._halved(pixels, y // 2))
+
+    def _put(self, level: int, plane: int, row: int, pixels: np.ndarray) -> None:
+        self._scratch.seek(self._place(level, plane, row))
+        self._scratch.write(np.ascontiguousarray(pixels).data)
+
+    def _get(self, level: int, plane: int, row: int, count: int) -> np.ndarray:
+        width = self.shapes[level][1]
+        self._scratch.seek(self._place(level, plane, row))
+        return np.frombuffer(self._scratch.read(count * width), np.uint8).reshape(count, width)
 
     def _place(self, level: int, plane: int, row: int) -> int:
         """Return where a row starts in the scratch file."""
@@ -173,13 +201,34 @@ class _Levels:
 
     def tiles(self, level: int) -> Iterator[bytes]:
         """Yield the compressed tiles of a level, plane by plane and row by row."""
-        height, width = self.shapes[level]
+        height = self.shapes[level][0]
         for plane in range(self._n_planes):
             for y in range(0, height, TIFF_TILE):
-                rows = min(TIFF_TILE, height - y)
-                self._scratch.seek(self._place(level, plane, y))
-                strip = np.frombuffer(self._scratch.read(rows * width), np.uint8).reshape(rows, width)
-                yield from _tiles_of(strip)
+                yield from _tiles_of(self._get(level, plane, y, min(TIFF_TILE, height - y)))
+
+
+def most_of_four(classes: np.ndarray, first_row: int = 0) -> np.ndarray:
+    """Halve a class map [h, w]: each pixel has the class that most of its four have.
+
+    Where two classes have two each, as at every second edge, pixels take the one and the other by turns, like the
+    fields of a chessboard: always the same would move edges by a quarter of a pixel.
+
+    Parameters
+    ----------
+    classes
+        Whole numbers [h, w]; an odd last row or column counts twice.
+    first_row
+        Number of the result's first row in the whole map.
+    """
+    height, width = classes.shape
+    classes = np.pad(classes, ((0, height % 2), (0, width % 2)), "edge")
+    a, b, c, d = (classes[y::2, x::2] for y in (0, 1) for x in (0, 1))
+    odd = np.add.outer(np.arange(first_row, first_row + len(a)), np.arange(a.shape[1])) % 2 == 1
+    with_b, with_c, with_d = a == b, a == c, a == d
+    two_each = (with_b & (c == d) & ~with_c) | (with_c & (b == d) & ~with_b) | (with_d & (b == c) & ~with_b)
+    rest = np.where((b == c) | (b == d), b, np.where(c == d, c, np.where(odd, d, a)))
+    most = np.where(with_b | with_c | with_d, a, rest)
+    return np.where(two_each & odd, np.where(with_b, c, b), most)
 
 
 def _tiles_of(strip: np.ndarray) -> Iterator[bytes]:

@@ -1,11 +1,13 @@
 """What is written is read back by other libraries."""
 
+from collections import Counter
+
 import numpy as np
 import openslide
 import pytest
 import tifffile
 
-from pathseg.images.pyramids import PyramidWriter
+from pathseg.images.pyramids import PyramidWriter, most_of_four
 
 COLORS = ["#999999", "#0072b2", "#d55e00"]
 
@@ -23,8 +25,9 @@ def test_classes_come_back_at_every_level(tmp_path, rng, shape, strip):
     write(tmp_path / "c.tif", classes, strip, colors=COLORS)
     with tifffile.TiffFile(tmp_path / "c.tif") as tiff:
         levels = tiff.series[0].levels
-        for number, level in enumerate(levels):
-            np.testing.assert_array_equal(level.asarray(), classes[:: 2**number, :: 2**number])
+        for level in levels:
+            np.testing.assert_array_equal(level.asarray(), classes)
+            classes = most_of_four(classes)
         assert max(levels[-1].shape) <= 512
         assert tiff.pages[0].tags["XResolution"].value[0] / tiff.pages[0].tags["XResolution"].value[1] == 20_000
 
@@ -45,7 +48,37 @@ def test_planes(tmp_path, rng):
     write(tmp_path / "p.tif", probabilities, 256, planes=3)
     with tifffile.TiffFile(tmp_path / "p.tif") as tiff:
         np.testing.assert_array_equal(tiff.series[0].levels[0].asarray(), probabilities)
-        np.testing.assert_array_equal(tiff.series[0].levels[1].asarray(), probabilities[:, ::2, ::2])
+        expected = probabilities.reshape(3, 450, 2, 350, 2).mean((2, 4))
+        assert np.abs(tiff.series[0].levels[1].asarray() - expected).max() <= 0.5
+
+
+def test_a_reduced_level_has_what_most_of_four_have(rng):
+    classes = rng.integers(0, 3, (41, 35), dtype=np.uint8)
+    small = most_of_four(classes)
+    assert small.shape == (21, 18)
+    for (y, x), value in np.ndenumerate(small):
+        counts = Counter(classes[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel().tolist())
+        assert counts[int(value)] == max(counts.values())
+    np.testing.assert_array_equal(most_of_four(classes[6:], first_row=3), small[3:])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_edges_stay_where_they_are_when_zoomed_out(tmp_path, turned):
+    """At each level, edges at all places on average; taking the first pixel moved them by half a pixel."""
+    ends = np.arange(1000, 1064)
+    classes = (np.arange(1600) < np.repeat(ends, 16)[:, None]).astype(np.uint8)
+    classes = classes.T if turned else classes
+    write(tmp_path / "c.tif", classes, 300, colors=COLORS)
+    write(tmp_path / "p.tif", np.stack([classes, 1 - classes]) * 255, 300, planes=2)
+    with tifffile.TiffFile(tmp_path / "c.tif") as tiff, tifffile.TiffFile(tmp_path / "p.tif") as mean:
+        for number in (1, 2):
+            level = tiff.series[0].levels[number].asarray()
+            rows = (level.T if turned else level).sum(1, dtype=float).reshape(64, -1).mean(1)
+            assert abs((rows - ends / 2**number).mean()) < 0.02
+            assert np.abs(rows - ends / 2**number).max() <= 0.5
+            averaged = mean.series[0].levels[number].asarray()[0]
+            rows = (averaged.T if turned else averaged).sum(1, dtype=float).reshape(64, -1).mean(1) / 255
+            assert np.abs(rows - ends / 2**number).max() < 0.02
 
 
 def test_an_error_in_the_background_is_raised(tmp_path):
