@@ -97,11 +97,10 @@ class PyramidWriter:
             levels = _Levels(scratch, self.planes, self.width, self.height)
             big = self.width * self.height * max(self.planes, 1) * 4 // 3 > BIG_BYTES
             with tifffile.TiffWriter(self.path, bigtiff=big) as tiff:
-                rows = self._tile_rows(levels)
                 for level, (height, width) in enumerate(levels.shapes):
                     if level > levels.streamed:
                         levels.reduce(level)
-                    tiles = self._finest_tiles(rows, levels) if level == 0 else levels.tiles(level)
+                    tiles = self._finest_tiles(levels) if level == 0 else levels.tiles(level)
                     tiff.write(
                         tiles,
                         shape=(height, width) if not self.planes else (self.planes, height, width),
@@ -117,29 +116,29 @@ class PyramidWriter:
         resolution = per_centimetre * width / self.width, per_centimetre * height / self.height
         return {"resolution": resolution, "resolutionunit": "CENTIMETER"}
 
-    def _tile_rows(self, levels: "_Levels") -> Iterator[np.ndarray]:
-        """Yield strips [planes, TIFF_TILE, W] from strips of any height; the last may be lower."""
-        held = np.empty((max(self.planes, 1), 0, self.width), np.uint8)
+    def _strips(self) -> Iterator[np.ndarray]:
+        """Yield what `append` was given."""
         while (strip := self._queue.get()) is not None:
-            strip = strip if strip.ndim == 3 else strip[None]
-            held = np.concatenate([held, strip], axis=1) if held.shape[1] else strip
-            while held.shape[1] >= TIFF_TILE:
-                levels.add(held[:, :TIFF_TILE])
-                yield held[:, :TIFF_TILE]
-                held = held[:, TIFF_TILE:]
-        if held.shape[1]:
-            levels.add(held)
-            yield held
+            yield strip
 
-    def _finest_tiles(self, rows: Iterator[np.ndarray], levels: "_Levels") -> Iterator[bytes]:
-        if not self.planes:
-            for row in rows:
-                yield from _tiles_of(row[0])
+    def _finest_tiles(self, levels: "_Levels") -> Iterator[bytes]:
+        """Yield the compressed tiles of the finest level, and make the next one beside it."""
+        if self.planes:
+            # A TIFF holds one plane after the other: the stream must end before the second can be written.
+            for strip in self._strips():
+                levels.add(strip)
+            yield from levels.tiles(0)
             return
-        # A TIFF holds one plane after the other, so that the stream has to end before the second can be written.
-        for _ in rows:
-            pass
-        yield from levels.tiles(0)
+        held = np.empty((0, self.width), np.uint8)
+        for strip in self._strips():
+            held = np.concatenate([held, strip]) if len(held) else strip
+            while len(held) >= TIFF_TILE:
+                levels.add(held[None, :TIFF_TILE])
+                yield from _tiles_of(held[:TIFF_TILE])
+                held = held[TIFF_TILE:]
+        if len(held):
+            levels.add(held[None])
+            yield from _tiles_of(held)
 
 
 class _Levels:

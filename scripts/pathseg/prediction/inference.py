@@ -32,11 +32,14 @@ TILES_AHEAD = 3
 KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
 # Bytes that the maps of a network's first level may take, of which about `LEVEL_MAPS` are alive at a time.
 NETWORK_BYTES, LEVEL_MAPS = 2**29, 5
+# Bytes that the scores of all classes may take, as logits in the network's type and three times as float32.
+SCORE_BYTES = 2**30
 # Every so many bands, freed memory is given back to the system if the process holds more than this.
 BANDS_BETWEEN_TRIMS = 4
 MEMORY_BYTES = 5 * 2**28
-# Pixels of a band, whose height is lowered for wide slides.
-BAND_PIXELS = 3 * 2**24
+# Pixels of a band, and bytes of its probabilities: its height is lowered for wide slides and many classes. Up to five
+# bands are alive, where they wait to be written.
+BAND_PIXELS, BAND_BYTES = 3 * 2**24, 2**29
 
 
 @dataclass(frozen=True)
@@ -120,19 +123,22 @@ class Predictor:
         wanted
             Side that the user asks for, or None for the size that memory allows.
         """
+        highest = max(min(BAND_PIXELS, BAND_BYTES // self.n_classes) // width, 1)
         if wanted:
             side = self._up_to_stride(max(wanted, self.border))
             if side != wanted:
                 logger.info(
                     "prediction.tile: takes %d instead of %d, the smallest that serves this network", side, wanted
                 )
-            return side, side
+            return min(side, self._up_to_stride(highest)), side
         per_pixel = LEVEL_MAPS * max(2**network.wf for network in self.networks) * self.dtype.itemsize
-        area, border = NETWORK_BYTES // per_pixel, 2 * self.border
-        height = min(KEPT_HEIGHT, max(BAND_PIXELS // width, self.border))
+        scores_per_pixel = self.n_classes * (self.dtype.itemsize + 3 * 4)
+        area, border = min(NETWORK_BYTES // per_pixel, SCORE_BYTES // scores_per_pixel), 2 * self.border
+        height = min(KEPT_HEIGHT, highest)
         columns = area // (height + border) - border
         if columns < height:
-            height = columns = max(int(area**0.5) - border, border)
+            columns = max(int(area**0.5) - border, border)
+            height = min(height, columns)
         return self._up_to_stride(height), self._up_to_stride(min(columns, KEPT_WIDTH, width))
 
     def _up_to_stride(self, side: int) -> int:

@@ -1,5 +1,6 @@
 """Write a slide's prediction as it comes, band by band, and sum up what the summary says."""
 
+import logging
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathseg.images.resampling import ResampledSlide
 from pathseg.labels.geojson import AnnotationWriter
 from pathseg.labels.outlines import RegionFinder, Regions, to_full_resolution
 from pathseg.prediction.inference import Band
+
+log = logging.getLogger("pathseg")
 
 # Pixels whose outlines are followed at a time.
 OUTLINE_PIXELS = 2**23
@@ -67,10 +70,14 @@ class SlideOutputs:
         self.regions = np.zeros(len(names), np.int64)
         self.seconds = {"outlines": 0.0, "writing": 0.0}
         self._min_pixels = min_area_um2 / self.pixel_um2 if self.pixel_um2 else 0
+        if min_area_um2 and not self.pixel_um2:
+            log.warning("%s: its pixel size is not known, so that regions below min_area_um2 are kept", key)
         self._factors = view.slide.width / view.width, view.slide.height / view.height
         self._finder = RegionFinder(len(names))
         self._thumbnail: list[np.ndarray] = []
         self._step = max(1, -(-max(view.width, view.height) // THUMBNAIL_SIDE))
+        # The pixel in the middle of each step, so that the thumbnail lies on the slide.
+        self._middle = [min(self._step // 2, side - 1) for side in (view.height, view.width)]
         self._stack = ExitStack()
         size = (view.width, view.height, self.view_mpp)
         self._annotations = self._stack.enter_context(AnnotationWriter(paths["annotations"], names, colors, key))
@@ -87,7 +94,8 @@ class SlideOutputs:
         if self._probability:
             self._probability.append(band.probabilities)
         # A copy: a view would keep the whole band in memory.
-        self._thumbnail.append(band.classes[-band.y % self._step :: self._step, :: self._step].copy())
+        top, left = (self._middle[0] - band.y) % self._step, self._middle[1]
+        self._thumbnail.append(band.classes[top :: self._step, left :: self._step].copy())
         self.seconds["writing"] += time.monotonic() - started
         started = time.monotonic()
         self._count(band)

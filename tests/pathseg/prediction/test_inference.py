@@ -165,6 +165,16 @@ def test_bands_of_wide_slides_are_lower():
     assert predictor.kept_size(65_536, None)[0] == 768
 
 
+@pytest.mark.parametrize("n_classes", [20, 100, 200])
+@pytest.mark.parametrize("width", [3000, 20_000, 100_000])
+@pytest.mark.parametrize("tile", [None, 2048])
+def test_many_classes_make_smaller_tiles_and_lower_bands(n_classes, width, tile):
+    predictor = Predictor([small_unet(depth=5, n_classes=n_classes)], CPU, torch.float32)
+    height, columns = predictor.kept_size(width, tile)
+    assert height * width * n_classes < 1.4 * 2**29
+    assert tile or height * columns * n_classes * 16 < 2**30
+
+
 def test_turned_and_mirrored_tiles_are_averaged(tissue_field):
     """The result does not depend on tiles; each of the eight ways alone is a turned network on a turned image."""
     image, network = tissue_field[0][:64, :64], small_unet()

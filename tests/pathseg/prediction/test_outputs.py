@@ -28,12 +28,12 @@ def bands_of(classes, probabilities, tissue, height):
         yield Band(y, classes[rows], probabilities[:, rows], tissue[rows])
 
 
-def write(tmp_path, classes, probabilities=None, tissue=None, downsample=2.0, min_area=0, height=64):
+def write(tmp_path, classes, probabilities=None, tissue=None, downsample=2.0, min_area=0, height=64, mpp=0.25):
     paths = {name: tmp_path / name for name in ("classes", "annotations", "probability")}
     probabilities = np.full((3, *classes.shape), 204, np.uint8) if probabilities is None else probabilities
     tissue = np.ones(classes.shape, bool) if tissue is None else tissue
     view = view_of(*classes.shape, downsample)
-    with SlideOutputs(paths, view, 0.25, NAMES, COLORS, min_area, "s") as outputs:
+    with SlideOutputs(paths, view, mpp, NAMES, COLORS, min_area, "s") as outputs:
         for band in bands_of(classes, probabilities, tissue, height):
             outputs.add(band)
     features = json.loads(gzip.decompress((tmp_path / "annotations").read_bytes()))["features"]
@@ -81,7 +81,15 @@ def test_small_regions_are_left_out_of_the_annotations_alone(tmp_path):
 def test_the_thumbnail_does_not_depend_on_the_bands(tmp_path, rng, height):
     classes = rng.integers(0, 2, (40, 4100), dtype=np.uint8)
     outputs, _ = write(tmp_path, classes, height=height)
-    np.testing.assert_array_equal(outputs.thumbnail(), classes[::3, ::3])
+    np.testing.assert_array_equal(outputs.thumbnail(), classes[1::3, 1::3])
+
+
+def test_without_a_pixel_size_no_region_is_left_out_and_that_is_said(tmp_path, caplog):
+    classes = np.zeros((8, 8), np.uint8)
+    classes[3, 3] = 1
+    _, features = write(tmp_path, classes, min_area=50, mpp=None)
+    assert len(features) == 1
+    assert "s: its pixel size is not known, so that regions below min_area_um2 are kept" in caplog.text
 
 
 def test_an_error_leaves_the_caller_its_error(tmp_path):
