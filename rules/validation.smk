@@ -142,7 +142,7 @@ rule write_model_card:
 rule compare_experiments:
     """All experiments side by side."""
     input:
-        metrics=collect(rules.summarize_scores.output.metrics, experiment=EXPERIMENTS, fold=SCORED[-1]),
+        counts=counts_of_experiments,
     output:
         multiext("<results>/models/comparison", table=".tsv", figure_svg=".svg"),
         table_html=comparison(".html", "side by side"),

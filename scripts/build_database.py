@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pathseg import __version__
 from pathseg.files import atomic_path, file_digest
@@ -26,6 +25,7 @@ from pathseg.labels.tissue import tissue_share
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.scores.objects import connected
+from pathseg.table_files import read_table
 from pathseg.tiles.database import DatabaseWriter
 
 # Tiles that a thread cuts at a time, so that a slide's tiles never are in memory together.
@@ -172,7 +172,7 @@ if __name__ == "__main__":
     params = snakemake.params
     cutting = Cutting(**params.tiles)
     labelling = Labelling(params.classes, params.ignore_value, params.outside)
-    split = pd.read_csv(snakemake.input.split, sep="\t", dtype={"sample": str, "patient": str})
+    split = read_table(snakemake.input.split, numbers=["mpp"])
     rows = split[split["part"] == snakemake.wildcards.part].replace({np.nan: None}).to_dict("records")
     attributes = {
         "classes": [class_["name"] for class_ in params.classes],

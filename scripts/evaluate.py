@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.ndimage import binary_dilation
 
 from pathseg.errors import ResolutionError
@@ -32,7 +31,8 @@ from pathseg.prediction.delivery import load_predictor, predict_view, view_of_mo
 from pathseg.prediction.inference import Predictor
 from pathseg.prediction.scaling import scaled
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
-from pathseg.scores.objects import OBJECT_COUNTS, connected, count_objects, count_outlines
+from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects
+from pathseg.table_files import read_table
 
 log = logging.getLogger("pathseg")
 
@@ -146,7 +146,7 @@ def add_shapes(
             found[f"{side}_near_area"] *= mpp is not None
         counts.objects[index] += list(found.values())
         if mpp:
-            counts.outlines[index] += count_outlines(true_mask, predicted_mask, known, boundary_um / mpp)
+            counts.boundary[index] += count_boundary(true_mask, predicted_mask, known, boundary_um / mpp)
 
 
 def known_part(labels: LabelMap, view: View, square: int) -> np.ndarray:
@@ -186,7 +186,7 @@ if __name__ == "__main__":
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     models, predictor = load_predictor(list(snakemake.input.models), params.classes, settings, device)
     scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um)
-    split = pd.read_csv(snakemake.input.split, sep="\t", dtype={"sample": str, "patient": str})
+    split = read_table(snakemake.input.split, numbers=["mpp"])
     rows = split[split["part"].isin(params.parts)].replace({np.nan: None}).to_dict("records")
     by_patient: dict[tuple[str, str], Counts] = {}
     for row in progress(rows, "scoring", unit="image"):

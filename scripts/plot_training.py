@@ -12,7 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from pathseg.figures import save_figure
 from pathseg.logs import start_log
+from pathseg.table_files import read_table
 
+# Columns of the table.
+HISTORY = ("epoch", "train_loss", "train_dice", "val_loss", "val_dice", "learning_rate")
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
 
 
@@ -49,5 +52,5 @@ def draw_curves(history: pd.DataFrame) -> Figure:
 
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
-    save_figure(draw_curves(pd.read_csv(snakemake.input.history, sep="\t")), snakemake.output.curves)
+    save_figure(draw_curves(read_table(snakemake.input.history, HISTORY)), snakemake.output.curves)
     log.info("%s: learning curves", snakemake.output.curves)

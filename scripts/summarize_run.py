@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from pathseg import __version__
 from pathseg.figures import save_figure
 from pathseg.logs import start_log
-from pathseg.table_files import save_table
+from pathseg.table_files import read_table, save_table
 
 
 def read_times(folder: Path) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def read_times(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(folder.rglob("*.tsv")):
-        record = pd.read_csv(path, sep="\t", na_values="-").iloc[-1]
+        record = read_table(path, numbers=["s", "max_rss"]).iloc[-1]
         rule = path.relative_to(folder).with_suffix("").parts[0]
         rows.append({"rule": rule, "seconds": record["s"], "memory_mib": record["max_rss"]})
     jobs = pd.DataFrame(rows, columns=["rule", "seconds", "memory_mib"]).groupby("rule")

@@ -22,6 +22,7 @@ from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
 from pathseg.network.checkpoint import Checkpoint, class_names, load_checkpoint
 from pathseg.network.unet import ARCHITECTURE_KEYS
+from pathseg.table_files import read_table
 from pathseg.tiles.database import TileDatabase
 
 LIBRARIES = (torch, np, tables)
@@ -29,7 +30,8 @@ SCORES_TEXT = (
     "On whole images of patients that it was not trained on, predicted as slides are and compared at the resolution of "
     "their masks. The area ratio is predicted over true area. Its best epoch was chosen on the validation patients, so "
     "that their scores are a little too good; those of test patients, if there are any, are not. In brackets: 95 % "
-    "interval over patients (bootstrap)."
+    "interval over patients (Student's, with the jackknife's error, on a logit scale); after the word patients, the lowest "
+    "and the highest patient, where there are fewer than four or all have the same score."
 )
 LIMITS_TEXT = (
     "- It has seen only the stains, scanners and tissue of its training patients. Score it on your own before you rely "
@@ -147,8 +149,9 @@ def _cell(pooled: pd.DataFrame, key: tuple[str, str, str]) -> str:
     if key not in pooled.index or pd.isna(pooled.loc[key, "value"]):
         return ""
     row, digits = pooled.loc[key], 1 if key[2].endswith("_um") else 3
-    interval = "" if pd.isna(row["low"]) else f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
-    return f"{row['value']:.{digits}f}{interval}"
+    ends = f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
+    interval = {"95 %": f" ({ends})", "range": f" (patients {ends})"}
+    return f"{row['value']:.{digits}f}{interval.get(row['interval'], '')}"
 
 
 def shape_text(scores: pd.DataFrame, boundary_um: float) -> str:
@@ -170,7 +173,7 @@ def limits_text(scores: pd.DataFrame, names: list[str]) -> str:
         if count < 10:
             number = f"{count} patients" if count > 1 else "1 patient"
             lines.append(f"- The {part} scores are of {number} only, which says little about the next.")
-    calibration = scores[(scores["score"] == "calibration_error") & (scores["over"] == "pooled")]
+    calibration = scores[(scores["score"] == "ece") & (scores["over"] == "pooled")]
     lost = scores[(scores["score"] == "lost_in_search") & (scores["over"] == "pooled") & (scores["class"] == "all")]
     if lost["value"].max() > 0.001:
         lines.append(
@@ -195,7 +198,7 @@ if __name__ == "__main__":
             file_digest(snakemake.input.model),
             training,
             validation,
-            pd.read_csv(snakemake.input.metrics, sep="\t"),
+            read_table(snakemake.input.metrics, ["patients", "value", "low", "high"]),
             params.training,
             params.boundary_um,
         )

@@ -1,5 +1,7 @@
-"""Tables as files: TSV for programs, plain HTML that stands by itself for people."""
+"""Tables as files: TSV for programs and spreadsheets, plain HTML that stands by itself for people."""
 
+import re
+from collections.abc import Collection
 from html import escape
 from numbers import Number
 from pathlib import Path
@@ -7,7 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from pathseg.errors import TableError
 from pathseg.files import atomic_path
+
+# What stands for a number that is missing: in our own tables, in those written by hand, and in Snakemake's.
+MISSING = ("NA", "nan", "", "-")
+# Spreadsheets take text that begins so for a formula. Text that already has quotes before such a beginning gets one
+# more, so that one can be taken away again.
+_FORMULA = re.compile(r"'*[=+@\-\t\r]")
+_QUOTED_FORMULA = re.compile(r"''*[=+@\-\t\r]")
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -62,10 +72,58 @@ def table_page(title: str, table: pd.DataFrame, links: str | None = None, above:
 def save_table(table: pd.DataFrame, tsv: str | Path, html: str | Path, digits: int = 4, above: str = "") -> None:
     """Write a table as TSV and as a page; numbers are rounded, and what is missing is NA in one and – in the other.
 
+    Text that a spreadsheet would take for a formula gets a ' before it in the TSV; `read_table` takes it away.
     `above` is HTML to stand above the table on the page.
     """
     table = table.round(digits)
     with atomic_path(tsv) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="NA")
+        without_formulas(table).to_csv(temporary, sep="\t", index=False, na_rep="NA")
     with atomic_path(html) as temporary:
         temporary.write_text(table_page(Path(html).stem, table, above=above), encoding="utf-8")
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with a ' before each text and each heading that a spreadsheet would take for a formula."""
+    safe = table.copy()
+    for column in safe.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in safe.dtypes]]:
+        safe[column] = safe[column].map(_as_text)
+    return safe.rename(columns=_as_text)
+
+
+def _as_text(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def read_table(path: str | Path, numbers: Collection[str]) -> pd.DataFrame:
+    """Read a table, a TSV, as it was written: text stays what it is, be it "NA", "null" or "None".
+
+    Parameters
+    ----------
+    path
+        Written by `save_table`, or by pandas or Snakemake.
+    numbers
+        Columns of numbers, if the table has them; in them, and only there, NA is what is missing (NaN).
+
+    Raises
+    ------
+    TableError
+        If it is no table, or something else than a number stands in such a column.
+    """
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise TableError(f"{path}: cannot be read as a table ({error}); delete it and run again") from error
+    table = table.rename(columns=_as_written)
+    for column in table.columns:
+        if column not in numbers:
+            table[column] = table[column].map(_as_written)
+            continue
+        try:
+            table[column] = pd.to_numeric(table[column].mask(table[column].isin(MISSING)))
+        except ValueError as error:
+            raise TableError(f"{path}: column {column!r} has no number ({error}); delete it and run again") from error
+    return table
+
+
+def _as_written(text: str) -> str:
+    return text[1:] if _QUOTED_FORMULA.match(text) else text

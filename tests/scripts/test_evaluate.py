@@ -42,7 +42,7 @@ def test_each_pixel_of_the_mask_counts_once(row, mpp):
     """Whatever the resolution of the model is, so that coarse and fine models can be compared."""
     counts = count(row, mpp)
     assert counts.confusion.sum() == counts.confidence.sum() == 256 * 192
-    assert (counts.levels.sum(axis=(1, 2)) == 256 * 192).all()
+    assert (counts.histogram.sum(axis=(1, 2)) == 256 * 192).all()
     assert counts.objects[1, 0] > 0
     assert not counts.objects[0].any()
 
@@ -98,7 +98,7 @@ def test_distances_are_in_um(row):
     counts = Counts.zeros(2)
     add_shapes(counts, truth, predicted, None, None, boundary_um=1.0)
     assert counts.objects[1, :3].tolist() == [1, 1, 1]
-    assert not counts.outlines.any()
+    assert not counts.boundary.any()
 
 
 def test_touching_objects_are_two_if_they_are_numbered(row, tmp_path):
@@ -120,7 +120,7 @@ def test_what_is_ignored_is_neither_wrong_nor_an_object():
     counts = Counts.zeros(2)
     add_shapes(counts, truth, predicted, None, 1.0, 1.0)
     assert not counts.objects.any()
-    assert not counts.outlines.any()
+    assert not counts.boundary.any()
 
 
 def test_only_where_something_is_known_is_predicted_and_beside_it():

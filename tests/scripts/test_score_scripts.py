@@ -44,7 +44,7 @@ def test_experiments_side_by_side(table):
 
 def test_figures_say_what_the_tables_say(patients, table):
     figures = figures_of(patients, table, patient_table(patients, NAMES), CLASSES)
-    error = table[(table["score"] == "calibration_error") & (table["part"] == "test")]["value"].iloc[0]
+    error = table[(table["score"] == "ece") & (table["part"] == "test")]["value"].iloc[0]
     legend = [text.get_text() for text in figures["calibration"].axes[0].get_legend().get_texts()]
     assert f"test: calibration error {error:.3f}" in legend
     titles = [axes.get_title(loc="left") or axes.get_title() for axes in figures["confusion"].axes]

@@ -10,7 +10,7 @@ import numpy as np
 
 from pathseg.errors import DatabaseError
 from pathseg.files import atomic_path
-from pathseg.scores.objects import OBJECT_COUNTS, OUTLINE_COUNTS
+from pathseg.scores.objects import BOUNDARY_COUNTS, OBJECT_COUNTS
 from pathseg.scores.pixels import confusion_matrix
 
 # Probabilities are counted in steps of 1/255.
@@ -25,7 +25,7 @@ class Counts:
     ----------
     confusion : numpy.ndarray
         Pixels by true (rows) and predicted class [C, C].
-    levels : numpy.ndarray
+    histogram : numpy.ndarray
         For each class, pixels by its probability, and whether they are of another class or of it [C, 256, 2].
     confidence : numpy.ndarray
         Pixels by the probability of the predicted class, and whether that is wrong or right [256, 2].
@@ -33,16 +33,16 @@ class Counts:
         True pixels of each class in which the search for tissue saw none [C].
     objects : numpy.ndarray
         For each class, see `pathseg.scores.objects.OBJECT_COUNTS` [C, 11]; distances in µm.
-    outlines : numpy.ndarray
-        For each class, see `pathseg.scores.objects.OUTLINE_COUNTS` [C, 4].
+    boundary : numpy.ndarray
+        For each class, see `pathseg.scores.objects.BOUNDARY_COUNTS` [C, 4].
     """
 
     confusion: np.ndarray
-    levels: np.ndarray
+    histogram: np.ndarray
     confidence: np.ndarray
     unseen: np.ndarray
     objects: np.ndarray
-    outlines: np.ndarray
+    boundary: np.ndarray
 
     @classmethod
     def zeros(cls, n_classes: int) -> Self:
@@ -53,7 +53,7 @@ class Counts:
             np.zeros((LEVELS, 2)),
             np.zeros(n_classes),
             np.zeros((n_classes, len(OBJECT_COUNTS))),
-            np.zeros((n_classes, len(OUTLINE_COUNTS))),
+            np.zeros((n_classes, len(BOUNDARY_COUNTS))),
         )
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -79,7 +79,7 @@ class Counts:
         """
         self.confusion += confusion_matrix(truth, predicted, len(self.confusion))
         for index, probability in enumerate(probabilities):
-            self.levels[index] += _by_level(probability, truth == index)
+            self.histogram[index] += _by_level(probability, truth == index)
         confidence = np.take_along_axis(probabilities, predicted[None].astype(np.int64), axis=0)[0]
         self.confidence += _by_level(confidence, truth == predicted)
         if tissue is not None:

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pathseg.scores.calibration import CALIBRATION_BINS, calibration, threshold_curves
 from pathseg.scores.counts import PatientCounts
+from pathseg.scores.intervals import OF_PATIENTS
 from pathseg.scores.pixels import overall_accuracy
-from pathseg.scores.tables import CALIBRATION_BINS, calibration, threshold_curves
+from pathseg.scores.tables import ECE
 
 PART_COLORS = {"validation": "#0072B2", "test": "#D55E00", "test, mean of folds": "#009E73"}
 
@@ -47,7 +49,7 @@ def draw_calibration(patients: PatientCounts, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(6, 6))
     reliability, amount = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     reliability.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect")
-    errors = table[(table["score"] == "calibration_error") & (table["over"] == "pooled")].set_index("part")["value"]
+    errors = table[(table["score"] == ECE) & (table["over"] == "pooled")].set_index("part")["value"]
     parts = _parts(patients)
     for number, part in enumerate(parts):
         confidence = patients.stacked(part).confidence.sum(axis=0)
@@ -68,9 +70,9 @@ def draw_thresholds(patients: PatientCounts, classes: list[dict[str, Any]]) -> F
     parts = _parts(patients)
     figure = Figure(figsize=(11, 4.4 * len(parts)))
     for (curve, dice), part in zip(figure.subplots(len(parts), 2, squeeze=False), parts, strict=True):
-        levels = patients.stacked(part).levels.sum(axis=0)
+        histogram = patients.stacked(part).histogram.sum(axis=0)
         for index, class_ in list(enumerate(classes))[1:]:
-            values = threshold_curves(levels[index])
+            values = threshold_curves(histogram[index])
             curve.plot(values["recall"], values["precision"], color=class_["color"], label=class_["name"])
             dice.plot(values["threshold"], values["dice"], color=class_["color"], label=class_["name"])
             best = int(np.nanargmax(np.nan_to_num(values["dice"])))
@@ -91,7 +93,7 @@ def draw_thresholds(patients: PatientCounts, classes: list[dict[str, Any]]) -> F
 
 
 def draw_patients(per_patient: pd.DataFrame, table: pd.DataFrame, classes: list[dict[str, Any]]) -> Figure:
-    """Draw the Dice of each patient, with the mean over patients and its 95 % interval."""
+    """Draw the Dice of each patient, with the mean over patients and, of four patients or more, its 95 % interval."""
     parts = list(dict.fromkeys(per_patient["part"]))
     means = table[(table["score"] == "dice") & (table["over"] == "mean over patients")].set_index(["part", "class"])
     figure = Figure(figsize=(max(6.5, 1.2 + 1.5 * len(parts) * len(classes)), 4.6))
@@ -104,7 +106,8 @@ def draw_patients(per_patient: pd.DataFrame, table: pd.DataFrame, classes: list[
         axes.scatter(places, rows["dice"], s=22, color=class_["color"], alpha=0.8, linewidth=0, zorder=3)
         mean = means.loc[part, class_["name"]]
         axes.plot([number - 0.3, number + 0.3], [mean["value"]] * 2, color="black", linewidth=1.2)
-        axes.plot([number] * 2, [mean["low"], mean["high"]], color="black", linewidth=1.2)
+        if mean["interval"] == OF_PATIENTS:
+            axes.plot([number] * 2, [mean["low"], mean["high"]], color="black", linewidth=1.2)
         axes.annotate(
             f"{mean['value']:.3f}", (number + 0.32, mean["value"]), va="center", fontsize=9, annotation_clip=False
         )
@@ -112,5 +115,6 @@ def draw_patients(per_patient: pd.DataFrame, table: pd.DataFrame, classes: list[
     lowest = per_patient["dice"].min()
     axes.set(ylabel="Dice", ylim=(min(0.8, lowest - 0.05), 1.0), xlim=(-0.6, len(labels) - 0.2))
     axes.set_xticks(range(len(labels)), labels)
-    axes.set_title("Dice of each patient, mean and its 95 % interval")
+    of_means = means[means["interval"] == OF_PATIENTS]
+    axes.set_title("Dice of each patient, and the mean" + (" with its 95 % interval" if len(of_means) else ""))
     return figure

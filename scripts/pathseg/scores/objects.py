@@ -16,8 +16,8 @@ OBJECT_COUNTS = (
     "true_area", "true_dice", "true_near_area", "true_hausdorff",
     "predicted_area", "predicted_dice", "predicted_near_area", "predicted_hausdorff",
 )  # fmt: skip
-# What `count_outlines` returns.
-OUTLINE_COUNTS = ("true", "true_near", "predicted", "predicted_near")
+# What `count_boundary` returns.
+BOUNDARY_COUNTS = ("true", "true_near", "predicted", "predicted_near")
 # Objects that overlap none are compared with so many of those whose middles are nearest.
 CANDIDATES = 5
 
@@ -112,7 +112,7 @@ def _hausdorff(one: tuple[np.ndarray, int, np.ndarray], other: tuple[np.ndarray,
     )
 
 
-def count_outlines(true: np.ndarray, predicted: np.ndarray, known: np.ndarray, tolerance: float) -> np.ndarray:
+def count_boundary(true: np.ndarray, predicted: np.ndarray, known: np.ndarray, tolerance: float) -> np.ndarray:
     """Count which pixels of outlines lie near the other outline.
 
     Parameters
@@ -127,7 +127,7 @@ def count_outlines(true: np.ndarray, predicted: np.ndarray, known: np.ndarray, t
     Returns
     -------
     numpy.ndarray
-        float64, see `OUTLINE_COUNTS`.
+        float64, see `BOUNDARY_COUNTS`.
     """
     outlines = [_outline(mask, known) for mask in (true, predicted)]
     counts = []
@@ -174,8 +174,8 @@ def _mean(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(there, pair, 0).sum(axis=0) / there.sum(axis=0)
 
 
-def outline_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute `boundary_f1` from sums of `count_outlines` [..., 4]: F1 of near outline pixels, [...]."""
+def boundary_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute `boundary_f1` from sums of `count_boundary` [..., 4]: F1 of near outline pixels, [...]."""
     true, true_near, predicted, predicted_near = np.moveaxis(counts, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         recall, precision = true_near / true, predicted_near / predicted

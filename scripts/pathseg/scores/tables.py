@@ -6,16 +6,17 @@ from dataclasses import fields, replace
 import numpy as np
 import pandas as pd
 
-from pathseg.scores.counts import LEVELS, Counts, PatientCounts
-from pathseg.scores.objects import object_scores, outline_scores
+from pathseg.scores.calibration import expected_calibration_error
+from pathseg.scores.counts import Counts, PatientCounts
+from pathseg.scores.intervals import Interval, interval, interval_of_mean
+from pathseg.scores.objects import boundary_scores, object_scores
 from pathseg.scores.pixels import pixel_scores
 
-# Samples of the bootstrap, and its seed: the same counts give the same intervals.
-SAMPLES, SEED = 1000, 1
-# Bins of confidence for the calibration error, as usual since Guo et al. (2017), arXiv 1706.04599.
-CALIBRATION_BINS = 15
-# Scores of all classes together.
+# Scores of all classes together; the configuration refuses a class of this name.
 OVERALL = "all"
+ECE = "ece"
+# Scores that may be above 1.
+POSITIVE = ("area_ratio", "object_hausdorff_um")
 
 
 def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndarray]:
@@ -39,12 +40,12 @@ def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndar
         right = np.trace(counts.confusion, axis1=-2, axis2=-1)
         result = {
             (OVERALL, "accuracy"): right / truth.sum(axis=-1),
-            (OVERALL, "calibration_error"): _calibration_error(counts),
+            (OVERALL, ECE): expected_calibration_error(counts.confidence),
             (OVERALL, "lost_in_search"): counts.unseen[..., 1:].sum(axis=-1) / truth[..., 1:].sum(axis=-1),
         }
         lost = counts.unseen / truth
     of_pixels = pixel_scores(counts.confusion)
-    of_objects = object_scores(counts.objects) | outline_scores(counts.outlines)
+    of_objects = object_scores(counts.objects) | boundary_scores(counts.boundary)
     of_objects["object_hausdorff_um"] = of_objects.pop("object_hausdorff")
     for index, name in enumerate(names):
         result |= {(name, score): values[..., index] for score, values in of_pixels.items()}
@@ -54,120 +55,106 @@ def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndar
     return result
 
 
-def _calibration_error(counts: Counts) -> np.ndarray:
-    """Return the expected calibration error: how far confidence and accuracy are apart, over the pixels."""
-    _, confidence, accuracy, share = calibration(counts.confidence, CALIBRATION_BINS)
-    return (share * np.abs(np.nan_to_num(confidence - accuracy))).sum(axis=-1)
-
-
-def calibration(confidence: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sum up confidences in bins of equal width.
-
-    Parameters
-    ----------
-    confidence
-        `Counts.confidence` [..., 256, 2].
-    bins
-        How many.
-
-    Returns
-    -------
-    edges : numpy.ndarray
-        Of the bins [bins + 1].
-    confidence, accuracy, share : numpy.ndarray
-        Mean confidence, share of right pixels, and share of all pixels, of each bin [..., bins]; NaN in empty ones.
-    """
-    levels = np.arange(LEVELS) / (LEVELS - 1)
-    starts = np.searchsorted(levels, np.arange(bins) / bins)
-    pixels = confidence.sum(axis=-1)
-
-    def binned(values: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(values, starts, axis=-1)
-
-    count = binned(pixels)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean, right = binned(pixels * levels) / count, binned(confidence[..., 1]) / count
-        share = count / pixels.sum(axis=-1, keepdims=True)
-    return np.linspace(0, 1, bins + 1), mean, right, share
-
-
-def threshold_curves(levels: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute scores of one class for each threshold on its probability.
-
-    Parameters
-    ----------
-    levels
-        `Counts.levels` of the class [256, 2].
-
-    Returns
-    -------
-    dict of numpy.ndarray
-        `threshold`, `precision`, `recall`, `dice` of "probability at least the threshold", each [256].
-    """
-    above = levels[::-1].cumsum(axis=0)[::-1]
-    false_alarm, hit = above[:, 0], above[:, 1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "threshold": np.arange(LEVELS) / (LEVELS - 1),
-            "precision": hit / (hit + false_alarm),
-            "recall": hit / hit[0],
-            "dice": 2 * hit / (hit + false_alarm + hit[0]),
-        }
-
-
 def score_table(patients: PatientCounts, names: list[str]) -> pd.DataFrame:
-    """Score each part, pooled over all pixels and as the mean over patients, with 95 % intervals over patients.
-
-    Intervals are percentiles of a bootstrap that draws patients; with one patient there are none.
+    """Score each part, pooled over all pixels and as the mean over patients, with intervals over patients.
 
     Returns
     -------
     pandas.DataFrame
-        `part`, `patients`, `class`, `score`, `over`, `value`, `low`, `high`.
+        `part`, `patients`, `class`, `score`, `over`, `value`, the ends `low` and `high` of an interval, and `interval`,
+        which says what they are, see `pathseg.scores.intervals.Interval.kind`.
     """
     return pd.DataFrame([row for part in dict.fromkeys(patients.parts) for row in _part_rows(patients, part, names)])
 
 
 def _part_rows(patients: PatientCounts, part: str, names: list[str]) -> Iterator[dict[str, object]]:
-    counts = patients.stacked(part)
-    n = len(counts.confusion)
-    draws = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=SAMPLES)
-    by_patient = scores_of(counts, names)
-    pooled_scores = scores_of(_summed(counts, np.ones((1, n))), names)
-    drawn_scores = scores_of(_summed(counts, draws), names)
-    for key, values in by_patient.items():
-        class_, score = key
-        common = {"part": part, "patients": n, "class": class_, "score": score}
-        for over, value, drawn in (
-            ("pooled", pooled_scores[key], drawn_scores[key]),
-            ("mean over patients", _means(values, np.ones((1, n))), _means(values, draws)),
+    scores = PartScores(patients, part, names)
+    for class_, score in scores.by_patient:
+        common = {"part": part, "patients": scores.count, "class": class_, "score": score}
+        for over, (value, found) in (
+            ("pooled", scores.pooled_interval(class_, score)),
+            ("mean over patients", scores.mean_interval(class_, score)),
         ):
-            low, high = _interval(drawn) if n > 1 else (np.nan, np.nan)
-            yield common | {"over": over, "value": float(value[0]), "low": low, "high": high}
+            # What is left of the differences between confidence and accuracy shrinks with the number of pixels, so that
+            # patients left out or drawn anew say nothing of it.
+            if score == ECE:
+                found = Interval(np.nan, np.nan, "")
+            yield common | {"over": over, "value": value, "low": found.low, "high": found.high, "interval": found.kind}
+
+
+class PartScores:
+    """Scores of a part's patients.
+
+    Parameters
+    ----------
+    patients
+        What was counted.
+    part
+        Which of its parts.
+    names
+        Names of the classes.
+
+    Attributes
+    ----------
+    count : int
+        Patients, P.
+    by_patient, left_out, together : dict
+        (class, score) -> scores of each patient [P], of all but each [P], and of all.
+    """
+
+    def __init__(self, patients: PatientCounts, part: str, names: list[str]) -> None:
+        counts = patients.stacked(part)
+        self.count = len(counts.confusion)
+        self.by_patient = scores_of(counts, names)
+        self.left_out = scores_of(_summed(counts, 1 - np.eye(self.count)), names)
+        self.together = {
+            key: float(value) for key, value in scores_of(_summed(counts, np.ones(self.count)), names).items()
+        }
+        self._pixels = _pixels_concerned(counts, names)
+
+    def pooled_interval(self, class_: str, score: str) -> tuple[float, Interval]:
+        """Return the score over all pixels, and its interval."""
+        key = class_, score
+        found = interval(
+            self.by_patient[key], self.together[key], self.left_out[key], self._pixels[class_], scale_of(score)
+        )
+        return self.together[key], found
+
+    def mean_interval(self, class_: str, score: str) -> tuple[float, Interval]:
+        """Return the mean over the patients, and its interval."""
+        return interval_of_mean(self.by_patient[class_, score], scale_of(score))
+
+    def pooled_difference(self, first: "PartScores", class_: str, score: str) -> tuple[float, Interval]:
+        """Return how much higher the score over all pixels is than another's on the same patients, and the interval."""
+        key = class_, score
+        values, left_out = self.by_patient[key] - first.by_patient[key], self.left_out[key] - first.left_out[key]
+        value = self.together[key] - first.together[key]
+        return value, interval(values, value, left_out, self._pixels[class_] + first._pixels[class_], "difference")
+
+    def mean_difference(self, first: "PartScores", class_: str, score: str) -> tuple[float, Interval]:
+        """Return the mean over the patients of how much higher each one's score is than another's, and the interval."""
+        return interval_of_mean(self.by_patient[class_, score] - first.by_patient[class_, score], "difference")
+
+
+def scale_of(score: str) -> str:
+    """Return the scale on which the interval of a score is made."""
+    return "positive" if score in POSITIVE else "share"
+
+
+def _pixels_concerned(counts: Counts, names: list[str]) -> dict[str, np.ndarray]:
+    """Return for each class how many pixels of each patient are of it or were predicted as it; for all, all [P]."""
+    by_class = counts.confusion.sum(axis=-1) + counts.confusion.sum(axis=-2)
+    return {OVERALL: counts.confusion.sum(axis=(-2, -1))} | dict(zip(names, by_class.T, strict=True))
 
 
 def _summed(counts: Counts, weights: np.ndarray) -> Counts:
-    """Sum counts over patients with weights [S, P], but for the levels, which are large and not scored."""
+    """Sum counts over patients with weights [..., P], but for the histogram, which is large and not scored."""
     sums = {
         field.name: np.tensordot(weights, getattr(counts, field.name), axes=1)
         for field in fields(Counts)
-        if field.name != "levels"
+        if field.name != "histogram"
     }
     return replace(counts, **sums)
-
-
-def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the means of the scores of patients [P] that have one, with weights [S, P]: [S]."""
-    there = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return weights @ np.where(there, values, 0) / (weights @ there)
-
-
-def _interval(drawn: np.ndarray) -> tuple[float, float]:
-    """Return the middle 95 % of the drawn scores."""
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
-    return float(low), float(high)
 
 
 def patient_table(patients: PatientCounts, names: list[str]) -> pd.DataFrame:

@@ -7,11 +7,11 @@ from scipy.spatial.distance import directed_hausdorff
 from pathseg.labels.values import IGNORE
 from pathseg.scores.objects import (
     OBJECT_COUNTS,
+    boundary_scores,
     connected,
+    count_boundary,
     count_objects,
-    count_outlines,
     object_scores,
-    outline_scores,
 )
 
 
@@ -96,14 +96,14 @@ def test_touching_classes_are_two_objects():
 def test_an_outline_one_pixel_off(tolerance, expected):
     """A square of 9 moved by one pixel: of its 32 outline pixels, 2 x 8 lie on the other outline, less the corners."""
     true, predicted = canvas((5, 5, 9, 9)) > 0, canvas((5, 6, 9, 9)) > 0
-    counts = count_outlines(true, predicted, np.ones_like(true), tolerance)
+    counts = count_boundary(true, predicted, np.ones_like(true), tolerance)
     assert list(counts[[0, 2]]) == [32, 32]
-    value = float(outline_scores(counts)["boundary_f1"])
+    value = float(boundary_scores(counts)["boundary_f1"])
     assert value == (pytest.approx(16 / 32) if tolerance == 0 else expected)
 
 
 def test_edges_of_the_image_and_of_what_is_known_are_no_outlines():
     mask, known = np.zeros((20, 20), bool), np.ones((20, 20), bool)
     mask[:10], known[5:] = True, False
-    assert count_outlines(mask, mask, known, 1).sum() == 0
-    assert np.isnan(outline_scores(count_outlines(mask, mask, known, 1))["boundary_f1"])
+    assert count_boundary(mask, mask, known, 1).sum() == 0
+    assert np.isnan(boundary_scores(count_boundary(mask, mask, known, 1))["boundary_f1"])

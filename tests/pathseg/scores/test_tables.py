@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from pathseg.errors import DatabaseError
+from pathseg.scores.calibration import calibration, threshold_curves
 from pathseg.scores.counts import Counts, PatientCounts, pooled
-from pathseg.scores.tables import calibration, patient_table, score_table, scores_of, threshold_curves
+from pathseg.scores.tables import patient_table, score_table, scores_of
 
 NAMES = ["a", "b"]
 
@@ -89,7 +90,7 @@ def test_scores_of_each_patient(patients):
 def test_calibration_error_by_hand(patients):
     """All pixels are predicted with 0.8; 190 of 220 are right."""
     counts = sum(patients.counts[1:2], start=patients.counts[0])
-    assert float(scores_of(counts, NAMES)["all", "calibration_error"]) == pytest.approx(abs(0.8 - 190 / 220), abs=1e-6)
+    assert float(scores_of(counts, NAMES)["all", "ece"]) == pytest.approx(abs(0.8 - 190 / 220), abs=1e-6)
     edges, mean, right, share = calibration(counts.confidence, 10)
     assert share[8] == 1
     assert mean[8] == pytest.approx(0.8)
@@ -102,7 +103,7 @@ def test_curves_over_thresholds_are_what_a_loop_finds(rng):
     truth, probability = rng.random(500) > 0.6, rng.integers(0, 256, 500).astype(np.uint8)
     counts = Counts.zeros(2)
     counts.add_pixels(truth.astype(int), (probability > 127).astype(int), np.stack([255 - probability, probability]))
-    curves = threshold_curves(counts.levels[1])
+    curves = threshold_curves(counts.histogram[1])
     for level in (0, 40, 128, 254):
         predicted = probability >= level
         assert curves["dice"][level] == pytest.approx(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))
@@ -130,7 +131,7 @@ def test_counts_are_read_back(patients, tmp_path):
     again = PatientCounts.load(tmp_path / "c.npz")
     assert (again.parts, again.patients, again.objects) == (patients.parts, patients.patients, patients.objects)
     for one, other in zip(again.counts, patients.counts, strict=True):
-        np.testing.assert_array_equal(one.levels, other.levels)
+        np.testing.assert_array_equal(one.histogram, other.histogram)
     (tmp_path / "c.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:-30])
     with pytest.raises(DatabaseError, match=r"c\.npz: is damaged"):
         PatientCounts.load(tmp_path / "c.npz")
