@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import Wildcards
 
 # The folder above rules/, also when another workflow imports this one as a module.
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
@@ -188,16 +187,20 @@ def digest_of_scored(wildcards):
     return rows_digest(part_rows(*scored_parts(wildcards)))
 
 
-def counts_of_folds(wildcards):
+def counts_of(experiment, fold):
     """Return the counts of a model, or of the models of all folds, one by one and as their mean."""
-    folds = [*FOLDS, *(["mean_of_folds"] if HELD_OUT else [])] if wildcards.fold == "all_folds" else [wildcards.fold]
-    return collect(rules.evaluate.output.counts, experiment=wildcards.experiment, fold=folds)
+    folds = [*FOLDS, *(["mean_of_folds"] if HELD_OUT else [])] if fold == "all_folds" else [fold]
+    return collect(rules.evaluate.output.counts, experiment=experiment, fold=folds)
+
+
+def counts_of_folds(wildcards):
+    """Return the counts that a table of scores is of."""
+    return counts_of(wildcards.experiment, wildcards.fold)
 
 
 def counts_of_experiments(wildcards):
     """Return the counts of all experiments, one after another, with as many files for each."""
-    models = [Wildcards(fromdict={"experiment": experiment, "fold": SCORED[-1]}) for experiment in EXPERIMENTS]
-    return [path for model in models for path in counts_of_folds(model)]
+    return [path for experiment in EXPERIMENTS for path in counts_of(experiment, SCORED[-1])]
 
 
 def slide_file(wildcards):

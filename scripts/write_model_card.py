@@ -30,8 +30,8 @@ SCORES_TEXT = (
     "On whole images of patients that it was not trained on, predicted as slides are and compared at the resolution of "
     "their masks. The area ratio is predicted over true area. Its best epoch was chosen on the validation patients, so "
     "that their scores are a little too good; those of test patients, if there are any, are not. In brackets: 95 % "
-    "interval over patients (Student's, with the jackknife's error, on a logit scale); after the word patients, the lowest "
-    "and the highest patient, where there are fewer than four or all have the same score."
+    "interval over patients (Student's, with the jackknife's error, on a logit scale); after the word patients, the "
+    "lowest and the highest patient, where there are fewer than four or all have the same score."
 )
 LIMITS_TEXT = (
     "- It has seen only the stains, scanners and tissue of its training patients. Score it on your own before you rely "

@@ -18,7 +18,7 @@ from pathseg_demo.synthesis import draw_field, draw_patient, draw_tissue_outline
 CONFIG = {
     "samples": "data/samples.tsv",
     "slides": "data/slides.tsv",
-    "classes": [{"name": "stroma", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}],
+    "classes": [{"name": "None", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}],
     "split": {"val": 0.25, "test": 0.25},
     "tiles": {"size": 64, "stride": 48, "mpp": 1.0},
     "unet": {"depth": 3, "wf": 2},
@@ -106,10 +106,10 @@ def copy_workflow(folder):
 
 
 def write_project(workflow, config=CONFIG):
-    """Draw four patients, one with a space and one with an umlaut in the name, and two slides."""
+    """Draw five patients, whose names, as that of a class, are not easy to read, and two slides."""
     data, rng = workflow.folder / "data", np.random.default_rng(5)
     lines = ["sample\tpatient\timage\tmask\tmpp"]
-    for number, patient in enumerate(["Anna B", "Bär", "C-1", "D_2", "E.3"]):
+    for number, patient in enumerate(["Anna B", "Bär", "C-1", "NA", "null"]):
         image, epithelium = draw_field(draw_patient(rng), 150, 170, rng)
         name = f"{patient} field"
         write_image(data / "images" / f"{number}.png", image)

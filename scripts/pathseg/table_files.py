@@ -16,8 +16,10 @@ from pathseg.files import atomic_path
 MISSING = ("NA", "nan", "", "-")
 # Spreadsheets take text that begins so for a formula. Text that already has quotes before such a beginning gets one
 # more, so that one can be taken away again.
-_FORMULA = re.compile(r"'*[=+@\-\t\r]")
-_QUOTED_FORMULA = re.compile(r"''*[=+@\-\t\r]")
+_FORMULA = re.compile(r"'*[=+@-]")
+_QUOTED_FORMULA = re.compile(r"''*[=+@-]")
+# Names have none; other text would tear its row apart.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -72,7 +74,8 @@ def table_page(title: str, table: pd.DataFrame, links: str | None = None, above:
 def save_table(table: pd.DataFrame, tsv: str | Path, html: str | Path, digits: int = 4, above: str = "") -> None:
     """Write a table as TSV and as a page; numbers are rounded, and what is missing is NA in one and – in the other.
 
-    Text that a spreadsheet would take for a formula gets a ' before it in the TSV; `read_table` takes it away.
+    Text that a spreadsheet would take for a formula gets a ' before it in the TSV, which `read_table` takes away;
+    control characters become spaces.
     `above` is HTML to stand above the table on the page.
     """
     table = table.round(digits)
@@ -83,7 +86,7 @@ def save_table(table: pd.DataFrame, tsv: str | Path, html: str | Path, digits: i
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with a ' before each text and each heading that a spreadsheet would take for a formula."""
+    """Return a table whose texts and headings are one line each, with a ' before what looks like a formula."""
     safe = table.copy()
     for column in safe.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in safe.dtypes]]:
         safe[column] = safe[column].map(_as_text)
@@ -91,7 +94,10 @@ def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    if not isinstance(value, str):
+        return value
+    text = _CONTROL.sub(" ", value)
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def read_table(path: str | Path, numbers: Collection[str]) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """The scripts that set scores side by side and write them down."""
 
+import re
+
 import numpy as np
 import pytest
 from compare_experiments import comparison, draw_comparison
@@ -7,8 +9,10 @@ from summarize_scores import figures_of
 from write_model_card import data_table, limits_text, score_lines
 
 from conftest import CLASSES
+from pathseg.errors import DatabaseError
 from pathseg.scores.counts import Counts, PatientCounts
 from pathseg.scores.tables import patient_table, score_table
+from pathseg.table_files import read_table, save_table
 
 NAMES = [class_["name"] for class_ in CLASSES]
 
@@ -31,15 +35,75 @@ def table(patients):
     return table.assign(objects="components")
 
 
-def test_experiments_side_by_side(table):
-    worse = table.assign(value=table["value"] - 0.1)
-    rows = comparison({"plain": table, "Deeper": worse})
+def changed(patients, rng, share):
+    """Return the same patients with a share of the pixels of the second class lost."""
+    counts = []
+    for of in patients.counts:
+        one = of + Counts.zeros(2)
+        lost = np.rint(share * rng.uniform(0.5, 1.5) * one.confusion[1, 1])
+        one.confusion[1] += [lost, -lost]
+        counts.append(one)
+    return PatientCounts(patients.parts, patients.patients, counts, patients.objects)
+
+
+@pytest.fixture
+def many(rng):
+    """Six validation patients who differ much, and a test patient."""
+    counts = [Counts.zeros(2) for _ in range(7)]
+    for of, hit in zip(counts, rng.integers(400, 900, 7), strict=True):
+        of.confusion[:] = [[2000, 1000 - hit], [1000 - hit, hit]]
+    return PatientCounts(["validation"] * 6 + ["test"], list("ABCDEFT"), counts, "components")
+
+
+def test_experiments_side_by_side(many, rng):
+    worse = changed(many, rng, 0.05)
+    rows = comparison({"plain": many, "Deeper": worse}, NAMES)
     assert list(rows["experiment"][:2]) == ["plain", "Deeper"]
     assert list(rows["part"].unique()) == ["test", "validation"]
-    assert rows["dice"].iloc[0] - rows["dice"].iloc[1] == pytest.approx(0.1)
-    assert (rows["dice_low"] <= rows["dice"])[rows["part"] == "validation"].iloc[0]
-    ticks = [label.get_text() for label in draw_comparison(rows, CLASSES).axes[0].get_yticklabels()]
-    assert ticks == ["plain", "Deeper"]
+    first, second = rows[(rows["part"] == "validation") & (rows["class"] == "epithelium")].to_dict("records")
+    # Their own intervals overlap widely; that of the difference does not hold 0.
+    assert second["dice_low"] < first["dice"] < second["dice_high"]
+    assert first["interval"] == "95 %"
+    assert np.isnan(first["difference"])
+    for name, own in (("difference", "dice"), ("mean_difference", "dice_mean_over_patients")):
+        assert second[name] == pytest.approx(second[own] - first[own])
+        assert second[f"{name}_low"] < second[name] < second[f"{name}_high"] < 0
+    own = second["dice_high"] - second["dice_low"]
+    assert second["difference_high"] - second["difference_low"] < own / 3
+    assert rows.loc[rows["part"] == "test", "interval"].unique() == [""]
+
+
+def test_the_comparison_is_drawn_with_differences(many, rng):
+    rows = comparison({"plain": many, "Deeper": changed(many, rng, 0.05)}, NAMES)
+    figure = draw_comparison(rows, CLASSES)
+    dice, difference = figure.axes[:2]
+    assert [label.get_text() for label in dice.get_yticklabels()] == ["plain", "Deeper"]
+    assert difference.get_xlabel() == "difference to plain, 95 % interval over patients"
+    drawn = [line for line in difference.lines if line.get_label() == "epithelium"]
+    expected = rows[(rows["part"] == "validation") & (rows["class"] == "epithelium")]["difference"]
+    np.testing.assert_array_equal(drawn[0].get_xdata(), expected)
+    alone = draw_comparison(comparison({"plain": many}, NAMES), CLASSES)
+    assert len(alone.axes) == 2
+    assert not [axes for axes in alone.axes if "difference" in axes.get_xlabel()]
+
+
+def test_experiments_on_other_patients_are_not_compared(many):
+    others = PatientCounts(many.parts, list("ABCDEXT"), many.counts, many.objects)
+    with pytest.raises(DatabaseError, match="plain and other were scored on different patients"):
+        comparison({"plain": many, "other": others}, NAMES)
+
+
+def test_a_class_may_have_any_name(many, tmp_path):
+    """What pandas takes for missing, and what spreadsheets take for a formula, is a name like others."""
+    names = ["None", "=1+1"]
+    table = score_table(many, names).assign(objects="components")
+    save_table(table, tmp_path / "m.tsv", tmp_path / "m.html")
+    again = read_table(tmp_path / "m.tsv", ["patients", "value", "low", "high"])
+    lines = score_lines(again, names)
+    assert "| validation, 6 patients | None | 0." in lines
+    assert "| validation, 6 patients | =1+1 | 0." in lines
+    assert set(comparison({"NA": many}, names)["class"]) == set(names)
+    assert list(patient_table(many, names)["patient"].unique()) == list("ABCDEFT")
 
 
 def test_figures_say_what_the_tables_say(patients, table):
@@ -56,9 +120,16 @@ def test_figures_say_what_the_tables_say(patients, table):
 def test_a_card_has_scores_with_intervals_and_warns(table):
     lines = score_lines(table, NAMES)
     assert "validation, 3 patients | epithelium | 0." in lines
-    assert " to 0." in lines
+    # Three patients: their range only.
+    assert " (patients 0." in lines
+    assert "validation, 3 patients | stroma | 0." in lines
     assert "The test scores are of 1 patient only" in limits_text(table, NAMES)
     assert "probabilities are off" in limits_text(table, NAMES)
+
+
+def test_a_card_has_intervals_of_four_patients_or_more(many):
+    line = score_lines(score_table(many, NAMES), NAMES).splitlines()[3]
+    assert re.match(r"\| validation, 6 patients \| epithelium \| 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) \|", line)
 
 
 def test_a_card_counts_patients_once():

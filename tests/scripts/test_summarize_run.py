@@ -1,8 +1,5 @@
-import pandas as pd
 import pytest
 from summarize_run import draw_times, duration_text, flat, read_times
-
-from pathseg.table_files import save_table
 
 
 def test_times_are_summed_by_rule(tmp_path):
@@ -31,14 +28,3 @@ def test_nested_settings_become_keys():
         "classes.2.name": "y",
         "list": "[1, 2]",
     }
-
-
-def test_a_table_is_written_for_programs_and_for_people(tmp_path):
-    long = "b" * 200
-    table = pd.DataFrame({"name": ["<b>", long], "value": [1 / 3, None], "count": pd.array([1, None], "Int64")})
-    save_table(table, tmp_path / "t.tsv", tmp_path / "t.html")
-    assert (tmp_path / "t.tsv").read_text() == f"name\tvalue\tcount\n<b>\t0.3333\t1\n{long}\tNA\tNA\n"
-    page = (tmp_path / "t.html").read_text()
-    assert "<td>&lt;b&gt;</td>" in page
-    assert f"<td>{long}</td>" in page
-    assert page.count("<td>–</td>") == 2

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import yaml
 from shapely.geometry import shape
 
 from conftest import small_unet, write_image
+from pathseg.table_files import read_table
 from workflow_conftest import copy_workflow, write_project, write_slide
 
 
@@ -55,16 +57,18 @@ def test_every_job_has_a_log_and_a_benchmark(finished):
 
 
 def test_scores_are_of_patients_that_training_has_not_seen(finished):
-    per_patient = pd.read_csv(finished.folder / "results/validation/default/holdout/metrics_per_patient.tsv", sep="\t")
+    per_patient = read_table(finished.folder / "results/validation/default/holdout/metrics_per_patient.tsv", [])
     unseen = {row["patient"] for part in ("val", "test") for row in finished.rows_of_part(part)}
     assert set(per_patient["patient"]) == unseen
-    overall = pd.read_csv(finished.folder / "results/validation/default/holdout/metrics.tsv", sep="\t")
+    overall = read_table(finished.folder / "results/validation/default/holdout/metrics.tsv", ["value"])
     assert set(overall["part"]) == {"validation", "test"}
+    assert set(overall["class"]) == {"all", "None", "epithelium"}
     assert set(overall["over"]) == {"pooled", "mean over patients"}
     card = (finished.folder / "results/models/default/holdout/model_card.md").read_text()
     dice = overall.query("part == 'test' and over == 'pooled' and score == 'dice'")["value"]
     for value in dice:
         assert f"| {value:.3f}" in card
+    assert re.search(r"^\| test, 1 patients \| None \| 0\.", card, re.MULTILINE)
 
 
 def test_slide_outputs_agree_with_each_other(finished):
@@ -157,13 +161,16 @@ def test_cross_validation_and_experiments(tmp_path):
     summary = json.loads((tmp_path / "results/slides/small/slide 0/summary.json").read_text())
     assert [model["file"] for model in summary["models"]] == [f"results/models/small/fold{k}/best.pt" for k in (1, 2)]
     assert (tmp_path / "results/slides/flat/slide 0/classes.tif").is_file()
-    scored = pd.read_csv(tmp_path / per_patient[0], sep="\t")
+    scored = read_table(tmp_path / per_patient[0], [])
     assert set(scored["patient"]) == {row["patient"] for row in workflow.rows_of_part("fold1")}
-    scored = pd.read_csv(tmp_path / per_patient[1], sep="\t")
-    assert sorted(scored["patient"].unique()) == ["Anna B", "Bär", "C-1", "D_2", "E.3"]
-    compared = pd.read_csv(tmp_path / "results/models/comparison.tsv", sep="\t")
+    scored = read_table(tmp_path / per_patient[1], [])
+    assert sorted(scored["patient"].unique()) == ["Anna B", "Bär", "C-1", "NA", "null"]
+    compared = read_table(tmp_path / "results/models/comparison.tsv", ["patients", "dice", "difference"])
     assert list(compared["experiment"]) == ["flat", "small"] * 2
+    assert list(compared["class"]) == ["None", "None", "epithelium", "epithelium"]
     assert set(compared["patients"]) == {5}
+    assert set(compared["interval"]) == {"95 %"}
+    np.testing.assert_allclose(compared["difference"][1::2], compared["dice"].diff()[1::2], atol=2e-4)
     with tables.open_file(tmp_path / "results/databases/fold1.h5") as file:
         assert file.root.edge.shape == file.root.mask.shape
 

@@ -54,7 +54,7 @@ def test_a_changed_panel_setting_draws_panels(project):
 
 def test_a_changed_class_colour_does_not_train(project):
     colors = ["#123456", "#654321"]
-    classes = [{"name": "stroma", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}]
+    classes = [{"name": "None", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}]
     project.configure(classes=[class_ | {"color": color} for class_, color in zip(classes, colors, strict=True)])
     assert not {"train_unet", "build_database", "evaluate"} & set(project.planned())
 

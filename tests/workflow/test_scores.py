@@ -33,7 +33,7 @@ def scores_again(truth, planes):
         "precision": both / (predicted == 1).sum(),
         "recall": both / (truth == 1).sum(),
         "area_ratio": (predicted == 1).sum() / (truth == 1).sum(),
-        "calibration_error": sum(apart) / len(truth),
+        "ece": sum(apart) / len(truth),
     }
 
 

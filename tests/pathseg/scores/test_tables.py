@@ -61,12 +61,13 @@ def test_what_the_search_for_tissue_loses(patients):
     assert value(table, "validation", "mean over patients", "lost_in_search")["value"] == pytest.approx(0.1)
 
 
-def test_intervals_are_over_patients(patients):
+def test_of_two_patients_the_range_is_shown(patients):
     table = score_table(patients, NAMES)
     row = value(table, "validation", "pooled", "dice")
-    # Two patients: drawn are A twice, B twice, or both.
-    assert (row["low"], row["high"]) == (0, pytest.approx(200 / 210))
-    assert np.isnan(value(table, "test", "pooled", "dice")["low"])
+    assert (row["low"], row["high"], row["interval"]) == (0, pytest.approx(200 / 210), "range")
+    row = value(table, "test", "pooled", "dice")
+    assert np.isnan(row["low"])
+    assert row["interval"] == ""
 
 
 def test_more_patients_give_a_narrower_interval(rng):
@@ -75,6 +76,7 @@ def test_more_patients_give_a_narrower_interval(rng):
         table = score_table(PatientCounts(["test"] * n, list(map(str, range(n))), counts, "components"), NAMES)
         row = value(table, "test", "mean over patients", "dice")
         assert row["low"] < row["value"] < row["high"]
+        assert row["interval"] == "95 %"
         return row["high"] - row["low"]
 
     assert width(60) < 0.7 * width(10)
