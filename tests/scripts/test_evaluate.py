@@ -49,7 +49,7 @@ def test_each_pixel_of_the_mask_counts_once(row, mpp):
 
 def test_flips_and_the_mean_of_models_are_scored(row):
     """As `prediction.tta` and several models deliver them."""
-    plain, turned, mean = (count(row).levels, count(row, tta=True).levels, count(row, networks=2).levels)
+    plain, turned, mean = (count(row).histogram, count(row, tta=True).histogram, count(row, networks=2).histogram)
     assert (plain != turned).any()
     assert (plain != mean).any()
 

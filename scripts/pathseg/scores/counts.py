@@ -32,7 +32,7 @@ class Counts:
     unseen : numpy.ndarray
         True pixels of each class in which the search for tissue saw none [C].
     objects : numpy.ndarray
-        For each class, see `pathseg.scores.objects.OBJECT_COUNTS` [C, 11]; distances in µm.
+        For each class, see `pathseg.scores.objects.OBJECT_COUNTS` [C, 15]; distances in µm.
     boundary : numpy.ndarray
         For each class, see `pathseg.scores.objects.BOUNDARY_COUNTS` [C, 4].
     """

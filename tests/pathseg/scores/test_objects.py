@@ -1,10 +1,14 @@
 """Cases worked out by hand, after the definitions of the GlaS challenge."""
 
+import time
+
+import cv2
 import numpy as np
 import pytest
-from scipy.spatial.distance import directed_hausdorff
+from scipy.spatial.distance import cdist, directed_hausdorff
 
 from pathseg.labels.values import IGNORE
+from pathseg.scores import objects
 from pathseg.scores.objects import (
     OBJECT_COUNTS,
     boundary_scores,
@@ -30,7 +34,8 @@ def scores(true, predicted):
 
 def test_the_same_objects_are_perfect():
     numbers = canvas((2, 2, 10, 10), (2, 12, 10, 10), (20, 30, 5, 5))
-    assert scores(numbers, numbers * 7) == {"object_f1": 1, "object_dice": 1, "object_hausdorff": 0}
+    ones = ("object_f1", "object_dice", "aji", "pq", "sq", "rq", "object_count_ratio")
+    assert scores(numbers, numbers * 7) == dict.fromkeys(ones, 1) | {"object_hausdorff": 0}
 
 
 def test_one_object_found_in_part():
@@ -58,6 +63,24 @@ def test_two_objects_merged_into_one():
     assert found["object_f1"] == pytest.approx(2 * 1 / 3)
     assert found["object_dice"] == pytest.approx(2 * 100 / 320)
     assert found["object_hausdorff"] == pytest.approx(12)
+
+
+def test_two_halves_do_not_find_an_object_twice():
+    """Each covers exactly half of it, which is enough to find it, once."""
+    found = scores(canvas((0, 0, 10, 10)), canvas((0, 0, 10, 5), (0, 5, 10, 5)))
+    assert found["object_f1"] == pytest.approx(2 * 1 / 3)
+    assert found["object_count_ratio"] == 2
+    # Neither covers more than half of what both cover together.
+    assert (found["pq"], found["aji"]) == (0, 50 / 150)
+
+
+def test_of_equal_partners_the_smaller_counts_however_objects_are_numbered():
+    """A predicted bar shares 20 pixels with a true object of 20 and with one of 100."""
+    true, bar = canvas((0, 0, 2, 10), (0, 10, 10, 10)), canvas((0, 0, 2, 20))
+    for numbers in (true, np.where(true, 3 - true, 0)):
+        assert scores(numbers, bar)["object_dice"] == scores(true, bar)["object_dice"]
+        counts = dict(zip(OBJECT_COUNTS, count_objects(numbers, bar), strict=True))
+        assert counts["predicted_dice"] == pytest.approx(40 * 2 * 20 / (20 + 40))
 
 
 def test_nothing_found_and_nothing_there():
@@ -107,3 +130,146 @@ def test_edges_of_the_image_and_of_what_is_known_are_no_outlines():
     mask[:10], known[5:] = True, False
     assert count_boundary(mask, mask, known, 1).sum() == 0
     assert np.isnan(boundary_scores(count_boundary(mask, mask, known, 1))["boundary_f1"])
+
+
+def random_objects(rng, side, count):
+    """Return numbered rectangles and discs that hide each other in part, with gaps in the numbering."""
+    numbers = np.zeros((side, side), np.int32)
+    y, x = np.mgrid[:side, :side]
+    for _ in range(count):
+        top, left, size = rng.integers(0, side, 2).tolist() + [int(rng.integers(1, side // 2))]
+        if rng.random() < 0.5:
+            shape = (y >= top) & (y < top + size) & (x >= left) & (x < left + rng.integers(1, size + 1))
+        else:
+            shape = (y - top) ** 2 + (x - left) ** 2 < (size / 2) ** 2
+        if rng.random() < 0.2:
+            # A ring.
+            shape &= (y - top) ** 2 + (x - left) ** 2 > (size / 3) ** 2
+        numbers[shape] = rng.integers(1, 400)
+    return numbers
+
+
+def moved(rng, numbers):
+    """Return the objects a little elsewhere, some missing."""
+    other = np.roll(numbers, tuple(rng.integers(-4, 5, 2)), (0, 1))
+    for number in np.unique(other):
+        if rng.random() < 0.2:
+            other[other == number] = 0
+    return other
+
+
+def masks_of(numbers):
+    return [numbers == number for number in np.unique(numbers) if number]
+
+
+def by_the_papers(true, predicted):
+    """Score sets of pixels one by one: the formulas of the papers, written without any table of overlaps."""
+    g, s = masks_of(true), masks_of(predicted)
+    iou = np.array([[(a & b).sum() / (a | b).sum() for b in s] for a in g]).reshape(len(g), len(s))
+    expected = {"object_count_ratio": len(s) / len(g) if g else np.nan}
+    # Kirillov et al.: pairs above one half are unique.
+    pairs = iou[iou > 0.5]
+    n_all = (len(g) + len(s)) / 2
+    expected["sq"] = pairs.mean() if len(pairs) else np.nan
+    expected["rq"] = len(pairs) / n_all if n_all else np.nan
+    expected["pq"] = pairs.sum() / n_all if n_all else np.nan
+    # Kumar et al.: each true object with its best, then what was never used.
+    common, joined, used = 0, 0, set()
+    for i, a in enumerate(g):
+        j = max(range(len(s)), key=lambda j: (iou[i, j], -s[j].sum()), default=None)
+        if j is None or iou[i, j] == 0:
+            joined += a.sum()
+            continue
+        common, joined = common + (a & s[j]).sum(), joined + (a | s[j]).sum()
+        used.add(j)
+    joined += sum(b.sum() for j, b in enumerate(s) if j not in used)
+    expected["aji"] = common / joined if joined else np.nan
+    # Sirinukunwattana et al.
+    expected["object_f1"] = 2 * len(found_by(g, s)) / (len(g) + len(s)) if g or s else np.nan
+    sides = [(one, other) for one, other in ((g, s), (s, g)) if one]
+    dice, hausdorff = [], []
+    for one, other in sides:
+        areas = np.array([a.sum() for a in one])
+        partners = [partner_of(a, other) for a in one]
+        values = [
+            0 if b is None else 2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in zip(one, partners, strict=True)
+        ]
+        dice.append(areas @ values / areas.sum())
+        if other:
+            compared = [other if b is None else [b] for b in partners]
+            distances = [min(hausdorff_of(a, c) for c in of) for a, of in zip(one, compared, strict=True)]
+            hausdorff.append(areas @ distances / areas.sum())
+    expected["object_dice"] = np.mean(dice) if dice else np.nan
+    expected["object_hausdorff"] = np.mean(hausdorff) if hausdorff else np.nan
+    return expected
+
+
+def partner_of(a, others):
+    best = max(others, key=lambda b: ((a & b).sum(), -b.sum()), default=None)
+    return best if best is not None and (a & best).any() else None
+
+
+def found_by(g, s):
+    found = set()
+    for b in s:
+        a = partner_of(b, g)
+        if a is not None and (a & b).sum() >= 0.5 * a.sum():
+            found.add(next(i for i, c in enumerate(g) if c is a))
+    return found
+
+
+def hausdorff_of(a, b):
+    distances = cdist(np.argwhere(a), np.argwhere(b))
+    return max(distances.min(axis=0).max(), distances.min(axis=1).max())
+
+
+def check(true, predicted):
+    found, expected = scores(true, predicted), by_the_papers(true, predicted)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-5, nan_ok=True), name
+
+
+@pytest.mark.parametrize("small_box", [2**16, 0])
+@pytest.mark.parametrize("seed", range(10))
+def test_random_objects_are_scored_as_the_papers_say(seed, small_box, monkeypatch):
+    """By either way of measuring distances; among 200 pairs of maps, some have no object at all."""
+    monkeypatch.setattr(objects, "SMALL_BOX", small_box)
+    rng = np.random.default_rng(seed)
+    for _ in range(10):
+        true = random_objects(rng, 32, rng.integers(0, 8))
+        check(true, moved(rng, true) if rng.random() < 0.7 else random_objects(rng, 32, rng.integers(0, 8)))
+
+
+def discs(rng, side, step, radii):
+    """Return a grid of discs, each a little beside its place."""
+    numbers = np.zeros((side, side), np.int32)
+    for number, (y, x) in enumerate(np.ndindex(side // step, side // step), start=1):
+        place = [int(v) for v in (np.array([x, y]) * step + step // 2 + rng.integers(-step // 8, step // 8 + 1, 2))]
+        cv2.circle(numbers, place, int(rng.integers(*radii)), number, -1)
+    return numbers
+
+
+def least_seconds(function, *arguments):
+    """Return the processor time that a call needs, the least of three."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        function(*arguments)
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def test_three_thousand_objects_are_counted_in_a_second(rng):
+    true, predicted = discs(rng, 3000, 54, (12, 20)), discs(rng, 3000, 54, (12, 20))
+    assert true.max() == 3025
+    assert least_seconds(count_objects, true, predicted) < 1
+
+
+def test_three_hundred_specks_and_one_gland_are_counted_in_a_second(rng):
+    """As a bad model leaves them: none touches the gland, all are compared with it."""
+    gland = np.zeros((3000, 3000), np.int32)
+    cv2.circle(gland, (1500, 1500), 700, 1, -1)
+    specks = discs(rng, 3000, 160, (3, 6)) * (gland == 0)
+    assert len(np.unique(specks)) > 250
+    assert least_seconds(count_objects, gland, specks) < 1
