@@ -25,7 +25,8 @@ from pathseg.scores.intervals import NONE, OF_PATIENTS, RANGE, Interval
 from pathseg.scores.tables import PartScores
 from pathseg.table_files import save_table
 
-SCORES = ["iou", "precision", "recall", "area_ratio", "object_f1", "object_dice", "object_hausdorff_um", "boundary_f1"]
+SCORES = ["iou", "precision", "recall", "area_ratio"]
+SCORES += ["object_f1", "object_dice", "object_hausdorff_um", "aji", "pq", "object_count_ratio", "boundary_f1"]
 INTERVAL_TEXT = {OF_PATIENTS: "95 % interval over patients", RANGE: "lowest and highest patient", NONE: "one patient"}
 
 

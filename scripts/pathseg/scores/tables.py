@@ -16,7 +16,7 @@ from pathseg.scores.pixels import pixel_scores
 OVERALL = "all"
 ECE = "ece"
 # Scores that may be above 1.
-POSITIVE = ("area_ratio", "object_hausdorff_um")
+POSITIVE = ("area_ratio", "object_count_ratio", "object_hausdorff_um")
 
 
 def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndarray]:
