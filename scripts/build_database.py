@@ -6,15 +6,18 @@ database : HDF5
     See `pathseg.tiles.database`.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pathseg import __version__
+from pathseg.digests import digest
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
 from pathseg.images.resampling import ResampledSlide
@@ -27,6 +30,8 @@ from pathseg.logs import progress, start_log
 from pathseg.scores.objects import connected
 from pathseg.table_files import read_table
 from pathseg.tiles.database import DatabaseWriter
+
+log = logging.getLogger("pathseg")
 
 # Tiles that a thread cuts at a time, so that a slide's tiles never are in memory together.
 TILES_AT_A_TIME = 32
@@ -150,9 +155,13 @@ def cut_all(
     def open_row(row: dict[str, Any]) -> tuple[Source, dict[str, str]]:
         return open_source(row, cutting, labelling), digests(row)
 
-    for source, digest in in_order(open_row, rows, threads):
+    for source, files in in_order(open_row, rows, threads):
         chunks = [source.corners[i : i + TILES_AT_A_TIME] for i in range(0, len(source.corners), TILES_AT_A_TIME)]
-        yield source, digest, in_order(lambda corners, source=source: cut(source, corners, cutting), chunks, threads)
+        yield (
+            source,
+            files,
+            in_order(lambda corners, source=source: cut(source, corners, cutting), chunks, threads),
+        )
 
 
 def in_order(function: Callable, items: Iterable, threads: int) -> Iterator[Any]:
@@ -167,36 +176,49 @@ def in_order(function: Callable, items: Iterable, threads: int) -> Iterator[Any]
             yield waiting.popleft().result()
 
 
-if __name__ == "__main__":
-    log = start_log(snakemake.log[0])
-    params = snakemake.params
-    cutting = Cutting(**params.tiles)
-    labelling = Labelling(params.classes, params.ignore_value, params.outside)
-    split = read_table(snakemake.input.split, numbers=["mpp"])
-    rows = split[split["part"] == snakemake.wildcards.part].replace({np.nan: None}).to_dict("records")
-    attributes = {
-        "classes": [class_["name"] for class_ in params.classes],
+def attributes_of(cutting: Cutting, labelling: Labelling) -> dict[str, Any]:
+    """Return what a database says of itself; `settings` is a digest of all settings that decide what is stored."""
+    return {
+        "classes": [class_["name"] for class_ in labelling.classes],
         "mpp": cutting.mpp,
         "resize": cutting.resize,
         "tile_size": cutting.size,
         "stride": cutting.stride,
         "pad": cutting.pad,
         "edge_sigma": cutting.edge_sigma,
+        "settings": digest([asdict(cutting), asdict(labelling)]),
         "pathseg_version": __version__,
     }
-    with (
-        atomic_path(snakemake.output.database) as temporary,
-        DatabaseWriter(
-            temporary, cutting.size, len(params.classes), attributes=attributes, **params.database
-        ) as writer,
-    ):
-        images = cut_all(rows, cutting, labelling, snakemake.threads)
-        for source, digest, chunks in progress(images, "cutting", total=len(rows), unit="image"):
+
+
+def build(
+    path: Path,
+    rows: list[dict[str, Any]],
+    cutting: Cutting,
+    labelling: Labelling,
+    compression: dict[str, Any],
+    threads: int,
+) -> int:
+    """Cut the images of rows of the split table into a database, and return its number of tiles."""
+    attributes = attributes_of(cutting, labelling)
+    with DatabaseWriter(path, cutting.size, len(labelling.classes), attributes=attributes, **compression) as writer:
+        images = cut_all(rows, cutting, labelling, threads)
+        for source, files, chunks in progress(images, "cutting", total=len(rows), unit="image"):
             before = writer.count
-            writer.add_source(digest, source.pixels)
+            writer.add_source(files, source.pixels)
             for tiles in chunks:
                 writer.append(source.row, *tiles, source.view.downsample)
             if writer.count == before:
                 log.warning("%s: gives no tile", source.row["image"])
-        count = writer.close()
+        return writer.close()
+
+
+if __name__ == "__main__":
+    start_log(snakemake.log[0])
+    params = snakemake.params
+    split = read_table(snakemake.input.split, numbers=["mpp"])
+    rows = split[split["part"] == snakemake.wildcards.part].replace({np.nan: None}).to_dict("records")
+    labelling = Labelling(params.classes, params.ignore_value, params.outside)
+    with atomic_path(snakemake.output.database) as temporary:
+        count = build(temporary, rows, Cutting(**params.tiles), labelling, params.database, snakemake.threads)
     log.info("%s: %d tiles of %d images", snakemake.output.database, count, len(rows))

@@ -48,7 +48,7 @@ def define_training(
     return {
         "network": digest(unet),
         "settings": digest(training),
-        "data": digest([[database.source_digests, database.attributes, len(database)] for database in databases]),
+        "data": digest([database.digest for database in databases]),
         "code": code,
     }
 

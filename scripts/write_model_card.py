@@ -98,7 +98,7 @@ def model_card(
             [
                 f"- model file: SHA-256 `{sha256}`",
                 f"- training (settings, network, data, code): `{checkpoint['training_digest']}`",
-                f"- images and masks: `{digest([database.source_digests for database in [*training, validation]])}`",
+                f"- tiles as trained on: `{digest([database.digest for database in [*training, validation]])}`",
                 f"- Python {platform.python_version()}, "
                 + ", ".join(f"{module.__name__} {module.__version__}" for module in LIBRARIES),
             ]

@@ -1,16 +1,20 @@
 import json
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 import shapely
-from build_database import Cutting, Labelling, cut, in_order, open_source
+from build_database import Cutting, Labelling, build, cut, in_order, open_source
 from shapely.geometry import mapping
+from train_unet import define_training
 
 from conftest import CLASSES, write_image
 from pathseg.errors import ImageError, ResolutionError
 from pathseg.labels.edges import gap_map
 from pathseg.labels.values import IGNORE
 from pathseg.scores.objects import connected
+from pathseg.tiles.database import TileDatabase
 
 PLAIN = {"size": 32, "stride": 16, "mpp": None, "resize": 1.0, "pad": 0, "min_tissue": 0.0, "edge_sigma": None}
 
@@ -168,3 +172,68 @@ def test_stored_edges_do_not_know_of_tiles(tmp_path, with_instances):
     for tile, (x, y) in zip(edges, corners.astype(int), strict=True):
         inside = expected[y : y + 32, x : x + 32]
         np.testing.assert_array_equal(tile[: inside.shape[0], : inside.shape[1]], inside)
+
+
+SWAPPED = [class_ | {"mask_value": 255 - class_["mask_value"]} for class_ in CLASSES]
+
+
+def definition_of(path, row, labelling=None, **cutting):
+    """Build a database, and return what tells the training on it from others."""
+    labelling = {"classes": CLASSES, "ignore_value": None, "outside": "ignore"} | (labelling or {})
+    cutting = Cutting(**PLAIN | {"edge_sigma": 5.0} | cutting)
+    build(path, [row], cutting, Labelling(**labelling), {"complib": "none", "complevel": 1}, threads=1)
+    with TileDatabase(path) as database:
+        return define_training({}, {}, [database], "code")
+
+
+@pytest.fixture
+def numbered(sample, tmp_path):
+    """A sample with numbered objects, and another numbering of them."""
+    row, _, mask = sample
+    objects = connected((mask > 0).astype(np.uint8))
+    for name, numbers in (("one", objects), ("other", np.where(objects % 2, objects, 0))):
+        write_image(tmp_path / f"{name}.png", numbers.astype(np.uint16))
+    return row | {"instances": str(tmp_path / "one.png")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labelling": {"classes": SWAPPED}},
+        {"labelling": {"ignore_value": 7}},
+        {"labelling": {"outside": "background"}},
+        {"min_tissue": 0.001},
+        {"stride": 8},
+        {"pad": 4},
+        {"size": 16},
+        {"resize": 0.9},
+        {"edge_sigma": 4.0},
+    ],
+    ids=str,
+)
+def test_a_training_on_other_data_starts_anew(numbered, tmp_path, change):
+    """A killed training goes on only if each key by which tiles and masks are made is the same."""
+    before, same = (definition_of(tmp_path / f"{name}.h5", numbered) for name in ("before", "same"))
+    after = definition_of(tmp_path / "after.h5", numbered, **change)
+    assert before == same
+    assert {key for key in before if before[key] != after[key]} == {"data"}
+
+
+@pytest.mark.parametrize("changed", ["mask", "instances", "image"])
+def test_a_training_on_other_files_starts_anew(numbered, tmp_path, changed):
+    before = definition_of(tmp_path / "before.h5", numbered)
+    if changed == "instances":
+        row = numbered | {"instances": str(tmp_path / "other.png")}
+    else:
+        row = numbered | {changed: str(tmp_path / "changed.png")}
+        pixels = cv2.imread(numbered[changed], cv2.IMREAD_UNCHANGED)
+        assert cv2.imwrite(row[changed], pixels[::-1])
+    assert definition_of(tmp_path / "after.h5", row)["data"] != before["data"]
+
+
+def test_a_moved_or_renamed_sample_is_the_same_training(numbered, tmp_path):
+    before = definition_of(tmp_path / "before.h5", numbered)
+    (tmp_path / "elsewhere").mkdir()
+    moved = numbered | {"sample": "renamed", "image": str(tmp_path / "elsewhere/i.png")}
+    shutil.copy(numbered["image"], moved["image"])
+    assert definition_of(tmp_path / "after.h5", moved) == before

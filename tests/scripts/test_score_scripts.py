@@ -135,6 +135,7 @@ def test_a_card_has_intervals_of_four_patients_or_more(many):
 def test_a_card_counts_patients_once():
     class Database:
         patients, source_digests, class_pixels = ["A", "A", "B"], ["x", "y"], np.array([1e6, 2e6])
+        digest = "x"
 
         def __len__(self):
             return 3

@@ -92,6 +92,29 @@ def job_of(project, rule):
     return None
 
 
+def test_labels_are_mended_after_a_training_was_stopped(project):
+    """Someone sees that labels are inverted, stops the run, swaps the mask values, and runs again."""
+    project.configure(training={"epochs": 20})
+    folder = (project.folder / MODEL).parent
+
+    def stop():
+        while not (folder / ".state" / "tensorboard").exists():
+            time.sleep(0.001)
+        job_of(project, "train_unet").terminate()
+
+    stopper = threading.Thread(target=stop, daemon=True)
+    stopper.start()
+    assert "stopped by SIGTERM; the state is saved" in project.snakemake(MODEL, check=False)
+    stopper.join()
+    names = ["stroma", "epithelium"]
+    project.configure(
+        classes=[{"name": name, "mask_value": value} for name, value in zip(names, (255, 0), strict=True)]
+    )
+    printed = project.snakemake(MODEL)
+    assert "is of another training (data changed); training starts anew" in printed
+    assert "goes on from" not in printed
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_job_is_killed(project, finished, stage):
     target = undo(project, stage)

@@ -20,12 +20,16 @@ from typing import Any, Self
 import numpy as np
 import tables
 
+from pathseg.digests import digest
 from pathseg.errors import DatabaseError, ResourceError
+from pathseg.files import file_digest
 
 # What must stay free on the disk, more than HDF5 keeps to write later.
 SPARE_BYTES = 2**23
 # Tiles that are read at a time when a database is checked.
 ROWS_AT_A_TIME = 64
+# Arrays that a network is trained on; names of files and samples change nothing.
+TRAINED_ON = ("img", "mask", "edge", "numpixels")
 TILE_COLUMNS = np.dtype([("sample", "S480"), ("patient", "S480"), ("x", "f8"), ("y", "f8"), ("downsample", "f8")])
 SOURCE_COLUMNS = np.dtype(
     [("sample", "S480"), ("image", "S1024"), ("mask", "S1024"), ("image_sha256", "S64"), ("mask_sha256", "S64")]
@@ -70,6 +74,7 @@ class DatabaseWriter:
         self._images = list(shapes)
         self._checksums = dict.fromkeys([*shapes, "filename", "tiles", "sources"], 0)
         self._pixels = np.zeros(n_classes)
+        self._attributes = attributes
         self._file.root._v_attrs.pathseg = json.dumps(attributes, ensure_ascii=False)
 
     def add_source(self, source: dict[str, str], pixels: np.ndarray) -> None:
@@ -124,6 +129,8 @@ class DatabaseWriter:
         pixels = np.stack([np.arange(len(self._pixels)), self._pixels])
         self._file.create_carray("/", "numpixels", obj=pixels)
         self._checksums["numpixels"] = zlib.crc32(pixels)
+        content = {name: self._checksums[name] for name in TRAINED_ON if name in self._checksums}
+        self._file.root._v_attrs.digest = digest([self._attributes, content, self.count])
         count = self.count
         self._file.close()
         if self._read_back() != self._checksums:
@@ -175,6 +182,8 @@ class TileDatabase:
         [N], pixels of the image file per pixel of the tile.
     class_pixels : numpy.ndarray
         Pixels of each class in the whole images [C].
+    digest : str
+        Of all that is trained on: the stored arrays and the settings that they were made with.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -183,6 +192,8 @@ class TileDatabase:
         with self._errors_named():
             root = self._open().root
             self.attributes: dict[str, Any] = json.loads(str(root._v_attrs.pathseg))
+            # Older files lack it; the whole file's digest changes at least as often.
+            self.digest = str(root._v_attrs.digest) if "digest" in root._v_attrs else file_digest(path)
             tiles = root.tiles.read()
             self.class_pixels = root.numpixels[1]
             shapes = {len(root.img), len(root.mask), len(root.filename), len(tiles)}

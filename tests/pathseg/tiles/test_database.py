@@ -3,6 +3,7 @@ import pytest
 import tables
 
 from pathseg.errors import DatabaseError, ResourceError
+from pathseg.files import file_digest
 from pathseg.tiles import database
 from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
 
@@ -118,3 +119,20 @@ def test_databases_that_do_not_belong_together(tmp_path, rng):
         check_databases([train], coarse)
     for opened in (train, same, coarse, good):
         opened.close()
+
+
+def test_the_digest_is_of_what_is_trained_on(tmp_path):
+    digests = set()
+    for name, seed, attributes in (("a", 1, {}), ("b", 1, {}), ("c", 2, {}), ("d", 1, {"settings": "other"})):
+        write(tmp_path / f"{name}.h5", np.random.default_rng(seed), **attributes)
+        with TileDatabase(tmp_path / f"{name}.h5") as database:
+            digests.add(database.digest)
+    assert len(digests) == 3
+
+
+def test_a_database_of_version_0_1_has_the_digest_of_its_file(tmp_path, rng):
+    write(tmp_path / "x.h5", rng)
+    with tables.open_file(tmp_path / "x.h5", "a") as file:
+        del file.root._v_attrs.digest
+    with TileDatabase(tmp_path / "x.h5") as database:
+        assert database.digest == file_digest(tmp_path / "x.h5")
