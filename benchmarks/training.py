@@ -33,7 +33,7 @@ from pathseg_demo.synthesis import draw_field, draw_patient
 
 CLASSES = [{"name": "stroma", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}]
 SETTINGS = TrainingSettings(
-    epochs=10, batch_size=8, learning_rate=2e-3, warmup_epochs=1, weight_decay=0.01, gradient_clip=1, ema_decay=0.99,
+    epochs=10, batch_size=8, learning_rate=2e-3, warmup_epochs=1, weight_decay=0.01, gradient_clip=1, ema_half_life=2,
     class_weights="balanced", edges="dilation", edge_weight=1.1, edge_width=2, edge_w0=10, dice_weight=1,
     patience=None, precision="auto", seed=1, augmentation=Augmentation(),
 )  # fmt: skip

@@ -136,7 +136,8 @@ def write_outputs(
         | {
             "epoch": best["epoch"],
             "model_dict": best["model_dict"],
-            "optim_dict": best["optim_dict"],
+            # The tutorial's key; nobody goes on from a finished model's optimiser.
+            "optim_dict": {},
             "best_loss_on_test": best["loss"],
             "best_dice": best["score"],
             "classes": job.classes,
@@ -147,7 +148,8 @@ def write_outputs(
             "training_digest": digest(trainer.state.definition),
         },
     )
-    shutil.rmtree(trainer.state.path)
+    # What cannot be removed (a file that NFS still holds) is no reason to lose the model.
+    shutil.rmtree(trainer.state.path, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -226,6 +226,11 @@ for name, changes, words in [
     ("a negative stride", {"tiles": {"mpp": 1.0, "stride": -5}}, ("tiles.stride: -5",)),
     ("tiles that overlap by 100 %", {"tiles": {"mpp": 1.0, "stride": 0}}, ("tiles.stride: 0",)),
     ("a stride larger than the tile", {"tiles": {"mpp": 1.0, "size": 64, "stride": 65}}, ("pixels would be lost",)),
+    (
+        "a stride larger than what an unpadded network gives",
+        {"tiles": {"mpp": 1.0, "size": 140, "stride": 70}, "unet": {"depth": 4, "padding": False}},
+        ("tiles.stride: 70 is larger than the 52 pixels", "experiments.default"),
+    ),
     ("both mpp and resize", {"tiles": {"mpp": 1.0, "resize": 0.5}}, ("tiles: give exactly one",)),
     ("neither mpp nor resize", {"tiles": {}}, ("tiles: give exactly one",)),
     (

@@ -29,10 +29,17 @@ def memory_errors_explained(device: torch.device, advice: str) -> Iterator[None]
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On the CPU PyTorch raises a plain RuntimeError.
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if not _is_want_of_memory(error):
             raise
         raise ResourceError(f"the memory of {device} is used up; {advice}") from error
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    """Tell a want of memory from other errors that speak of memory, such as an illegal access."""
+    # On the CPU PyTorch raises a plain RuntimeError.
+    text = str(error).lower()
+    said = "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or said
 
 
 def keep_freed_memory() -> None:

@@ -9,8 +9,10 @@ from build_database import Cutting, Labelling, build, cut, in_order, open_source
 from shapely.geometry import mapping
 from train_unet import define_training
 
-from conftest import CLASSES, write_image
+from conftest import CLASSES, ROOT, write_image
+from pathseg.cohort.settings import load_schema, load_settings
 from pathseg.errors import ImageError, ResolutionError
+from pathseg.geometry import unet_output_size
 from pathseg.labels.edges import gap_map
 from pathseg.labels.values import IGNORE
 from pathseg.scores.objects import connected
@@ -74,6 +76,27 @@ def test_padding_is_mirrored_and_ignored(sample):
     np.testing.assert_array_equal(images[0], np.pad(image, ((8, 0), (8, 0), (0, 0)), "reflect")[:32, :32])
     assert (masks[0][:8] == IGNORE).all()
     assert (masks[0][8:, 8:] != IGNORE).all()
+
+
+@pytest.mark.parametrize("side", [40, 140, 200])
+def test_an_unpadded_network_sees_every_pixel(tmp_path, rng, side):
+    """By the default border and stride, what it gives of the tiles covers the whole image."""
+    row = write_sample(
+        tmp_path, rng.integers(0, 255, (side, side, 3), dtype=np.uint8), np.zeros((side, side), np.uint8)
+    )
+    unet = {"depth": 4, "padding": False}
+    schema = load_schema(ROOT / "config" / "schemas" / "config.schema.yaml")
+    classes = [{"name": "a", "mask_value": 0}, {"name": "b", "mask_value": 255}]
+    tiles = load_settings({"classes": classes, "tiles": {"size": 140, "resize": 1}, "unet": unet}, schema)["tiles"]
+    _, _, masks, corners = tiles_of(row, **tiles)
+    given = unet_output_size(140, 4, False)
+    border = (140 - given) // 2
+    seen = np.zeros((side + 400, side + 400), bool)
+    for mask, (x, y) in zip(masks, corners.astype(int), strict=True):
+        inside = np.s_[border : border + given, border : border + given]
+        rows, columns = np.nonzero(mask[inside] != IGNORE)
+        seen[rows + y + border, columns + x + border] = True
+    assert seen.sum() == side**2
 
 
 def test_resolution(sample):

@@ -31,7 +31,7 @@ SLIDE = "results/slides/default/slide 0"
 # The file that a rule makes (last), and what tells that it is in the middle of it.
 STAGES = {
     "build_database": (DATABASE, "results/databases/.*.part.train.h5"),
-    "train_unet": (MODEL, "results/models/default/holdout/.state/state.pt"),
+    "train_unet": (MODEL, "results/models/default/holdout/.state/tensorboard"),
     "predict_slide": (f"{SLIDE}/summary.json", f"{SLIDE}/.*.part.*"),
 }
 

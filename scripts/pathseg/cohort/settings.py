@@ -175,7 +175,7 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
         class_.setdefault("color", default_color(index))
     errors = _contradictions(settings)
     settings["experiments"], experiment_errors = _resolve_experiments(settings, schema)
-    errors += experiment_errors
+    errors += experiment_errors or _fill_tiles(settings["tiles"], settings["experiments"])
     if errors:
         raise ConfigError(f"the configuration is wrong:\n  {as_list(errors)}")
     return settings
@@ -188,7 +188,7 @@ def _contradictions(settings: Settings) -> list[str]:
         errors.append("tiles: give exactly one of mpp (µm per pixel to train at) and resize (factor on the image size)")
     if settings["prediction"]["mpp"] and settings["prediction"]["resize"]:
         errors.append("prediction: give mpp or resize, not both; they say at which resolution the model was trained")
-    if tiles["stride"] > tiles["size"]:
+    if (tiles["stride"] or 0) > tiles["size"]:
         errors.append(
             f"tiles.stride: {tiles['stride']} is larger than tiles.size {tiles['size']}, so pixels would be lost; "
             "use at most the size"
@@ -229,6 +229,27 @@ def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[di
             errors += _experiment_contradictions(name, resolved, settings)
         experiments[name] = resolved
     return experiments, errors
+
+
+def _fill_tiles(tiles: Settings, experiments: dict[str, Settings]) -> list[str]:
+    """Fill in the stride and the mirrored border that the networks need, and say what of a given stride is wrong."""
+    given = {}
+    for name, experiment in experiments.items():
+        unet = experiment["unet"]
+        given[name] = unet_output_size(tiles["size"], unet["depth"], unet["padding"])
+    least = min(given, key=lambda name: given[name])
+    if tiles["pad"] is None:
+        tiles["pad"] = (tiles["size"] - given[least]) // 2
+    if tiles["stride"] is None:
+        tiles["stride"] = max(1, min(tiles["size"] // 2, given[least]))
+    if tiles["size"] >= tiles["stride"] > given[least]:
+        error = (
+            f"tiles.stride: {tiles['stride']} is larger than the {given[least]} pixels that the network of "
+            f"experiments.{least} gives of a tile of {tiles['size']}, so that pixels between them would be lost; use "
+            "at most that"
+        )
+        return [error]
+    return []
 
 
 def _merge(base: Settings, override: Settings) -> Settings:

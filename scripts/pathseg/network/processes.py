@@ -8,13 +8,15 @@ import tempfile
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from pathseg.errors import PathsegError, TrainingError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # What a process has to end in when another has failed.
 SECONDS_TO_END = 30
@@ -61,9 +63,14 @@ def all_reduce_sum(values: Tensor) -> Tensor:
     return _Total.apply(values) if process_count() > 1 else values
 
 
-def with_synchronised_norms(network: nn.Module) -> nn.Module:
-    """Let the batch norms of a network on GPUs see the batches of all processes. Names of weights stay as they are."""
-    return network if process_count() == 1 else nn.SyncBatchNorm.convert_sync_batchnorm(network)
+def with_synchronised_norms(network: Network, device: torch.device) -> Network:
+    """Let the batch norms of a network on GPUs see the batches of all processes. Names of weights stay as they are.
+
+    On the CPU PyTorch cannot do that; there several processes serve tests alone.
+    """
+    if process_count() == 1 or device.type == "cpu":
+        return network
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def run_on_devices(function: Callable[..., None], devices: list[torch.device], *arguments: Any) -> None:
@@ -118,7 +125,7 @@ def run_on_devices(function: Callable[..., None], devices: list[torch.device], *
                 raise TrainingError("stopped by SIGTERM; the next run goes on from the last saved state") from error
             raise TrainingError(
                 f"process {error.error_index} of {len(devices)} was ended ({error.signal_name or error.exit_code}), "
-                "perhaps for want of memory; the state is saved after each epoch, and the next run goes on from it"
+                "perhaps for want of memory; the next run goes on from the last saved state"
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathseg.labels.values import IGNORE
 from pathseg.network.probabilities import argmax
 from pathseg.network.processes import all_reduce_sum
 
@@ -17,17 +16,14 @@ class RunningMetrics:
     def __init__(self, n_classes: int, device: torch.device) -> None:
         self.n_classes = n_classes
         self.confusion = torch.zeros(n_classes**2, dtype=torch.int64, device=device)
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        # Apple's GPUs have no 64-bit numbers.
+        self.loss = torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self.tiles = 0
 
     def add(self, logits: Tensor, masks: Tensor, loss: Tensor) -> None:
         """Count a batch: logits [N, C, H, W], masks [N, H, W], and the mean loss."""
-        # Small numbers, as long as they hold all pairs of classes: bytes are counted fastest.
-        kind = torch.uint8 if self.n_classes < 16 else torch.int64
-        pairs = masks.to(kind) * self.n_classes + argmax(logits.movedim(1, 0))
-        pairs = pairs.masked_fill(masks == IGNORE, self.n_classes**2)
-        self.confusion += torch.bincount(pairs.flatten(), minlength=self.n_classes**2 + 1)[:-1]
-        self.loss += loss.detach().double() * len(masks)
+        self.confusion += confusion(argmax(logits.movedim(1, 0)), masks, self.n_classes)
+        self.loss += loss.detach().to(self.loss.dtype) * len(masks)
         self.tiles += len(masks)
 
     def over_processes(self) -> "RunningMetrics":
@@ -57,6 +53,30 @@ class RunningMetrics:
         self.confusion.copy_(state["confusion"])
         self.loss.copy_(state["loss"])
         self.tiles = state["tiles"]
+
+
+def confusion(predicted: Tensor, masks: Tensor, n_classes: int) -> Tensor:
+    """Count pixels by true and predicted class, without a look at the numbers that would keep a GPU waiting.
+
+    Parameters
+    ----------
+    predicted
+        uint8 [N, H, W].
+    masks
+        int64 [N, H, W], class indices or `IGNORE`.
+    n_classes
+        Number of classes, C.
+
+    Returns
+    -------
+    Tensor
+        int64 [C * C], the truth first.
+    """
+    # `IGNORE` is counted in a row of its own, which is left out. Each tile has counters of its own, so that a GPU's
+    # threads are seldom at the same one.
+    pairs = (masks.clamp(max=n_classes) * n_classes + predicted).flatten(1)
+    counts = torch.zeros(len(pairs), (n_classes + 1) * n_classes, dtype=torch.int64, device=pairs.device)
+    return counts.scatter_add_(1, pairs, torch.ones_like(pairs)).sum(dim=0)[:-n_classes]
 
 
 def class_rates(confusion: np.ndarray, names: list[str]) -> dict[str, float]:

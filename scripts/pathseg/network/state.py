@@ -44,27 +44,58 @@ class StateFolder:
         """Folder of TensorBoard's files."""
         return self.path / "tensorboard"
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Write a state in place of the one before."""
-        save_checkpoint(self.file, state | {"definition": self.definition})
+    def save(self, state: dict[str, Any], best: dict[str, Any]) -> None:
+        """Write a state in place of the one before.
+
+        Parameters
+        ----------
+        state
+            What changes with each step.
+        best
+            The best snapshot so far, written only when it is another one: its weights have a file of their own.
+        """
+        weights = self._weights_of(best)
+        if best["epoch"] and not weights.exists():
+            save_checkpoint(weights, best["model_dict"])
+        without = {key: value for key, value in best.items() if key != "model_dict"}
+        save_checkpoint(self.file, state | {"best": without, "definition": self.definition})
+        self._clear(weights)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the saved state, or None if there is none of this training."""
+        """Return the saved state, or None if there is none of this training; what belongs to another one is removed."""
+        state = self._read()
+        if not process_number():
+            self._clear(self._weights_of(state["best"]) if state else None)
+            if state is None:
+                shutil.rmtree(self.board, ignore_errors=True)
+        return state
+
+    def _read(self) -> dict[str, Any] | None:
         if not self.file.is_file():
             return None
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever is wrong with the file, the answer is to start anew
+            before, best = state["definition"], state["best"]
+            best["model_dict"] = (
+                torch.load(self._weights_of(best), map_location="cpu", weights_only=True) if best["epoch"] else None
+            )
+        except Exception as error:  # whatever is wrong with the files, the answer is to start anew
             logger.warning("%s cannot be read (%s); training starts anew", self.file, error)
             return None
-        before = state["definition"]
         changed = sorted(key for key in {*before, *self.definition} if before.get(key) != self.definition.get(key))
         if not changed:
             return state
         logger.info("%s is of another training (%s changed); training starts anew", self.file, ", ".join(changed))
-        if not process_number():
-            shutil.rmtree(self.board, ignore_errors=True)
         return None
+
+    def _weights_of(self, best: dict[str, Any]) -> Path:
+        return self.path / f"best-{best['epoch']}.pt"
+
+    def _clear(self, keep: Path | None) -> None:
+        """Remove snapshots that are no longer the best: a state must not meet those of another."""
+        for path in self.path.glob("best-*.pt"):
+            if path != keep:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def only_one(self) -> Iterator[None]:

@@ -1,10 +1,11 @@
 """The training loop: steps, epochs, validation."""
 
+import copy
 import logging
 import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from tensorboardX import SummaryWriter
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pathseg.errors import TrainingError
@@ -20,9 +21,9 @@ from pathseg.labels.values import FULL_EDGE
 from pathseg.logs import progress
 from pathseg.memory import memory_errors_explained
 from pathseg.network.board import contact_sheet, has_pictures, open_board, write_epoch
-from pathseg.network.cpu_layers import with_cpu_layers
 from pathseg.network.devices import autocast, compute_type
 from pathseg.network.losses import class_weights, cut_to, edge_band, soft_dice_loss, weighted_cross_entropy
+from pathseg.network.optimisation import decay_of, follow, make_optimizer, make_schedule, renew_statistics
 from pathseg.network.processes import (
     all_reduce_sum,
     process_count,
@@ -34,16 +35,19 @@ from pathseg.network.running_metrics import RunningMetrics
 from pathseg.network.state import StateFolder, StopRequest
 from pathseg.network.unet import UNet
 from pathseg.scores.pixels import mean_dice, overall_accuracy, pixel_scores
-from pathseg.tiles.augmentation import Augmentation, augment, draw_params
+from pathseg.tiles.augmentation import Augmentation, AugmentationParams, augment, draw_params
 from pathseg.tiles.batches import Batch, Tiles, epoch_plan, generator_of
 
 logger = logging.getLogger("pathseg")
 
-SECONDS_BETWEEN_SAVES = 600
-# Processes that train together agree every so many steps on whether to save or stop.
-STEPS_BETWEEN_TALKS = 8
-# Weight of a batch in the running statistics of batch norm (PyTorch's own).
-NORM_MOMENTUM = 0.1
+SECONDS_BETWEEN_SAVES = 300
+# Processes that train together agree every so many batches on whether to save or stop.
+BATCHES_BETWEEN_TALKS = 8
+# Every so many steps it is looked at whether all were numbers: a GPU is waited for then.
+STEPS_BETWEEN_LOOKS = 64
+NEVER = 2**62
+# Batches of an epoch over which the averaged network's batch norms take their statistics.
+NORM_BATCHES = 4
 # Validation tiles that TensorBoard shows while training runs.
 SHOWN_TILES = 4
 
@@ -58,7 +62,7 @@ class TrainingSettings:
     warmup_epochs: float
     weight_decay: float
     gradient_clip: float
-    ema_decay: float
+    ema_half_life: float
     class_weights: str | list[float]
     edges: str
     edge_weight: float
@@ -77,28 +81,12 @@ class TrainingSettings:
         return cls(**plain, augmentation=Augmentation(**config["augmentation"]))
 
 
-def learning_rate(step: int, steps_per_epoch: int, settings: TrainingSettings) -> float:
-    """Return the learning rate of a step: linear warm-up, then half a cosine down to zero at the end."""
-    warmup = settings.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return settings.learning_rate * (step + 1) / (warmup + 1)
-    share = (step - warmup) / max(1.0, settings.epochs * steps_per_epoch - warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-
-
-def set_norm_momentum(network: torch.nn.Module, step: int) -> None:
-    """Let the running statistics of batch norm be plain means at first, so that what they began with is soon gone."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = max(NORM_MOMENTUM, 1 / (step + 1))
-
-
 class Trainer:
     """Trains a network and keeps the state from which a killed run goes on.
 
     Everything random in a step follows from the seed, the epoch and the step alone, so that a resumed run repeats
     exactly what an uninterrupted one does. Several processes (see `pathseg.network.processes`) each take their part of
-    every batch; the first one writes.
+    every batch; the first one writes. A step waits for nothing that a GPU has yet to compute.
 
     Parameters
     ----------
@@ -114,6 +102,11 @@ class Trainer:
         Where to train.
     state
         Where the state is kept.
+
+    Raises
+    ------
+    TrainingError
+        If there are more processes than tiles in a batch, or no known pixel that the network reaches.
     """
 
     def __init__(
@@ -126,32 +119,55 @@ class Trainer:
         device: torch.device,
         state: StateFolder,
     ) -> None:
-        self.network = (with_cpu_layers if device.type == "cpu" else with_synchronised_norms)(network).to(device)
+        self.network = with_synchronised_norms(network, device).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._trained: torch.nn.Module = self.network
+        # What is scored and saved: the network with a moving average of its weights.
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        self._trained: nn.Module = self.network
         if process_count() > 1:
             self._trained = DistributedDataParallel(self.network, forward_sync_buffers=False)
-        self.averaged = {name: values.clone() for name, values in self.network.state_dict().items()}
         self.training, self.validation = training, validation
         self.settings, self.classes, self.device = settings, classes, device
         self.state = state
         self.dtype = compute_type(settings.precision, device)
         self.steps_per_epoch = math.ceil(len(training) / settings.batch_size)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
+        steps = settings.epochs * self.steps_per_epoch
+        self.schedule = make_schedule(self.optimizer, round(settings.warmup_epochs * self.steps_per_epoch), steps)
+        # Gradients in 16 bits with few for the exponent would vanish; multiplied, they do not.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         pixels = torch.from_numpy(np.sum([database.class_pixels for database in training.databases], axis=0))
         self.weights = class_weights(settings.class_weights, pixels).to(device)
         self.epoch, self.step = 0, 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"score": -math.inf, "epoch": 0, "loss": math.inf, "model_dict": None}
         self._metrics = RunningMetrics(len(classes), device)
+        # The first step of the epoch whose loss or gradient was not a number.
+        self._failed = torch.full((), NEVER, dtype=torch.int64, device=device)
         self._stop = StopRequest()
-        if len(epoch_plan(len(training), settings.batch_size, 0, 0)[-1]) < process_count():
+        self._saved = time.monotonic()
+        self._check_batches()
+        self._check_reach()
+
+    def _check_batches(self) -> None:
+        smallest = min(map(len, self._plan(0)))
+        if smallest < process_count():
             raise TrainingError(
-                f"{process_count()} devices cannot share batches of {settings.batch_size} tiles; raise "
+                f"{process_count()} devices cannot share batches of {self.settings.batch_size} tiles; raise "
                 "training.batch_size, or train on fewer"
             )
+
+    def _check_reach(self) -> None:
+        """Stop if the network, which without padding gives less than a tile, reaches no known pixel."""
+        for tiles in (self.training, self.validation):
+            side = tiles.databases[0].attributes["tile_size"]
+            border = (side - self.network.output_size(side)) // 2
+            if not tiles.has_known_pixel(border):
+                names = ", ".join(str(database.path) for database in tiles.databases)
+                raise TrainingError(
+                    f"{names}: no known pixel is {border} pixels from the rim of its tile, which a network without "
+                    f"padding does not reach; set tiles.pad to {border}, or unet.padding to true"
+                )
 
     def run(self) -> dict[str, Any]:
         """Train to the end, from the saved state if there is one, and return the best snapshot.
@@ -159,12 +175,12 @@ class Trainer:
         Returns
         -------
         dict
-            `model_dict`, `optim_dict`, `epoch` (from 1), `loss` and `score` (mean Dice) on the validation tiles.
+            `model_dict`, `epoch` (from 1), `loss` and `score` (mean Dice) on the validation tiles.
 
         Raises
         ------
         TrainingError
-            If the loss is not a number, or another process trains the same.
+            If the loss is not a number, no epoch has a score, or another process trains the same.
         ResourceError
             If the memory is used up.
         """
@@ -188,6 +204,12 @@ class Trainer:
                 epochs = progress(epochs, "training", total=self.settings.epochs - self.epoch, unit="epoch")
             for _ in epochs:
                 self._run_epoch(board)
+            self._save_state()
+        if not self.best["epoch"]:
+            raise TrainingError(
+                "no epoch has a score on the validation tiles, so that there is no model to keep; lower "
+                "training.learning_rate, or look at the masks of the validation images"
+            )
         return self.best
 
     def _epochs(self) -> Iterator[int]:
@@ -198,18 +220,17 @@ class Trainer:
                 logger.info("stops after epoch %d: no better score in %d epochs", self.epoch, patience)
                 return
             yield self.epoch
-            self.epoch += 1
 
     def _run_epoch(self, board: SummaryWriter | None) -> None:
         started = time.monotonic()
         self._train_epoch()
         trained = time.monotonic()
-        self._metrics = self._metrics.over_processes()
         validated = self._validate()
-        record = self._record(validated, trained - started, time.monotonic() - trained)
+        phases = {"train": self._metrics.over_processes(), "val": validated}
+        record = self._record(phases, trained - started, time.monotonic() - trained)
         self.history.append(record)
         if board:
-            write_epoch(board, self.epoch, record, {"train": self._metrics, "val": validated}, self.classes)
+            write_epoch(board, self.epoch, record, phases, self.classes)
             if has_pictures(self.epoch, self.settings.epochs):
                 board.add_image("val/image_truth_prediction", self._sheet(), self.epoch, dataformats="HWC")
         if (record["val_dice"], -record["val_loss"]) > (self.best["score"], -self.best["loss"]):
@@ -217,72 +238,93 @@ class Trainer:
                 "score": record["val_dice"],
                 "loss": record["val_loss"],
                 "epoch": self.epoch + 1,
-                "model_dict": {name: values.cpu().clone() for name, values in self._validated_weights().items()},
-                "optim_dict": _on_cpu(self.optimizer.state_dict()),
+                "model_dict": {name: values.cpu().clone() for name, values in self.averaged.state_dict().items()},
             }
-        self.step = 0
+        self.epoch, self.step = self.epoch + 1, 0
         self._metrics = RunningMetrics(len(self.classes), self.device)
-        self._save_state(self.epoch + 1)
+        self._failed.fill_(NEVER)
+        self._save_or_stop(0)
+
+    def _plan(self, epoch: int) -> list[np.ndarray]:
+        """Return the tiles of each batch of an epoch, for all processes together."""
+        return epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, epoch)
+
+    def _batches(self, plan: list[np.ndarray], first: int) -> Iterator[Batch]:
+        """Yield this process's part of the batches of the running epoch from a step on, with what changes them."""
+        settings, side = self.settings, self.training.databases[0].attributes["tile_size"]
+        epoch, parts = self.epoch, [shard(indices) for indices in plan]
+
+        def draw(position: int) -> AugmentationParams:
+            generator = generator_of(settings.seed, epoch, first + position)
+            return draw_params(len(plan[position]), side, settings.augmentation, generator).of(parts[position])
+
+        mine = [indices[part] for indices, part in zip(plan, parts, strict=True)]
+        return self.training.batches(mine, self.device, draw)
 
     def _train_epoch(self) -> None:
         self.network.train()
-        plan = epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, self.epoch)[self.step :]
-        parts = [shard(indices) for indices in plan]
-        batches = self.training.batches([indices[part] for indices, part in zip(plan, parts, strict=True)], self.device)
-        saved = time.monotonic()
-        before: tuple[Tensor, np.ndarray] | None = None
-        for indices, part, batch in zip(plan, parts, batches, strict=True):
-            loss = self._train_step(batch, len(indices), part)
-            # The loss is looked at one step late, so that a GPU never waits for this check.
-            self._check_loss(before)
-            before = loss, indices
+        first = self.step
+        for batch in self._batches(self._plan(self.epoch)[first:], first):
+            self._train_step(batch)
             self.step += 1
-            save, stop = self._wishes(time.monotonic() - saved)
-            if save or stop:
-                self._check_loss(before)
-                self._save_state(self.epoch)
-                saved = time.monotonic()
-            if stop:
-                raise TrainingError("stopped by SIGTERM; the state is saved, and the next run goes on from it")
-        self._check_loss(before)
+            if self.step % STEPS_BETWEEN_LOOKS == 0:
+                self._check_numbers()
+            self._save_or_stop(self.step)
+        self._check_numbers()
 
-    def _wishes(self, seconds_unsaved: float) -> tuple[bool, bool]:
+    def _save_or_stop(self, batch: int) -> None:
+        """Save the state after a batch if it is time, and stop if that was asked for."""
+        save, stop = self._wishes(batch)
+        if save or stop:
+            self._save_state()
+        if stop:
+            raise TrainingError("stopped by SIGTERM; the state is saved, and the next run goes on from it")
+
+    def _wishes(self, batch: int) -> tuple[bool, bool]:
         """Return whether to save and whether to stop, as all processes see it."""
-        wishes = seconds_unsaved > SECONDS_BETWEEN_SAVES, self._stop.made
+        wishes = time.monotonic() - self._saved > SECONDS_BETWEEN_SAVES, self._stop.made
         if process_count() == 1:
             return wishes
-        if (self.epoch * self.steps_per_epoch + self.step) % STEPS_BETWEEN_TALKS:
+        if batch % BATCHES_BETWEEN_TALKS:
             return False, False
         save, stop = all_reduce_sum(torch.tensor(wishes, dtype=torch.float32, device=self.device)).tolist()
         return save > 0, stop > 0
 
-    def _train_step(self, batch: Batch, batch_size: int, part: slice) -> Tensor:
-        """Train on this process's part of a batch of so many tiles."""
-        settings = self.settings
-        step = self.epoch * self.steps_per_epoch + self.step
-        set_norm_momentum(self.network, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.steps_per_epoch, settings)
-        generator = generator_of(settings.seed, self.epoch, self.step)
-        changes = draw_params(batch_size, batch.images.shape[-1], settings.augmentation, generator)
-        images, masks, edges = augment(*batch, settings.augmentation, changes.of(part, self.device))
+    def _train_step(self, batch: Batch) -> None:
+        """Train on this process's part of a batch."""
+        images, masks, edges = self._augmented(batch)
         logits, masks, loss = self._loss(self._trained, images, masks, edges)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if settings.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
-        self.optimizer.step()
-        self._average_weights(step)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        clip = self.settings.gradient_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip, foreach=True)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        steps = self.epoch * self.steps_per_epoch + self.step
+        follow(self.averaged, self.network, decay_of(self.settings.ema_half_life * self.steps_per_epoch, steps))
         self._metrics.add(logits.detach(), masks, loss)
-        return loss.detach()
+        # A scaler leaves steps out whose gradient is too large, and scales less.
+        watched = loss.detach() if self.scaler.is_enabled() else loss.detach() + norm
+        failed = self._failed.clamp(max=self.step)
+        self._failed = torch.where(torch.isfinite(watched), self._failed, failed)
+
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        assert batch.params is not None
+        return augment(batch.images, batch.masks, batch.edges, self.settings.augmentation, batch.params)
+
+    def _input(self, images: Tensor) -> Tensor:
+        """Return images in 0..1 as the network takes them."""
+        return images.to(self.dtype, memory_format=torch.channels_last)
 
     def _loss(
-        self, network: torch.nn.Module, images: Tensor, masks: Tensor, edges: Tensor | None
+        self, network: nn.Module, images: Tensor, masks: Tensor, edges: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, the masks cut to their size, and the loss."""
         settings = self.settings
         with autocast(self.device, self.dtype):
-            logits = network(images.to(self.dtype, memory_format=torch.channels_last))
+            logits = network(self._input(images))
         # A plane for each class: what follows is fastest so.
         logits = logits.float().contiguous()
         factors = edge_factors(masks, edges, settings)
@@ -294,93 +336,75 @@ class Trainer:
             loss = loss + settings.dice_weight * soft_dice_loss(log_probabilities, masks)
         return logits, masks, loss
 
-    def _check_loss(self, pending: tuple[Tensor, np.ndarray] | None) -> None:
-        if pending is None or math.isfinite(float(pending[0])):
+    def _check_numbers(self) -> None:
+        """Stop if a loss or gradient of the epoch was not a number."""
+        step = int(self._failed)
+        if step == NEVER:
             return
-        names = "; ".join(self.training.name(int(index)) for index in pending[1])
+        names = "; ".join(self.training.name(int(index)) for index in self._plan(self.epoch)[step])
         raise TrainingError(
-            f"the loss is not a number in epoch {self.epoch + 1}, step {self.step + 1}; lower training.learning_rate, "
-            f"or look at the tiles of that step: {names}"
+            f"the loss or its gradient is not a number in epoch {self.epoch + 1}, step {step + 1}; lower "
+            f"training.learning_rate, or look at the tiles of that step: {names}"
         )
 
     @torch.no_grad()
-    def _average_weights(self, step: int) -> None:
-        """Follow the weights by an exponential moving average that starts fast; statistics of batch norm are copied."""
-        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-        current = dict(self.network.named_parameters())
-        torch._foreach_lerp_([self.averaged[name] for name in current], list(current.values()), 1 - decay)
-        for name, values in self.network.named_buffers():
-            self.averaged[name].copy_(values)
-
-    def _validated_weights(self) -> dict[str, Tensor]:
-        return self.averaged if self.settings.ema_decay else self.network.state_dict()
-
-    @contextmanager
-    def _as_validated(self) -> Iterator[None]:
-        """Give the network the weights that are scored, and then its own back."""
-        kept = {name: values.clone() for name, values in self.network.state_dict().items()}
-        self.network.load_state_dict(self._validated_weights())
-        self.network.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.network.load_state_dict(kept)
-
     def _validate(self) -> RunningMetrics:
         """Score the averaged weights on the validation tiles, which are never changed."""
+        plan = self._plan(self.epoch)[:NORM_BATCHES]
+        with autocast(self.device, self.dtype):
+            renew_statistics(self.averaged, (self._input(self._augmented(b)[0]) for b in self._batches(plan, 0)))
         metrics = RunningMetrics(len(self.classes), self.device)
-        plan = np.array_split(
+        parts = np.array_split(
             np.arange(len(self.validation)), math.ceil(len(self.validation) / self.settings.batch_size)
         )
-        with self._as_validated():
-            for batch in self.validation.batches([indices[shard(indices)] for indices in plan], self.device):
-                metrics.add(*self._loss_as_stored(batch))
+        batches = self.validation.batches([indices[shard(indices)] for indices in parts], self.device)
+        for number, batch in enumerate(batches):
+            metrics.add(*self._loss_as_stored(batch))
+            self._save_or_stop(number)
         return metrics.over_processes()
 
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         edges = None if batch.edges is None else batch.edges.float() / FULL_EDGE
-        return self._loss(self.network, batch.images.float() / 255, batch.masks.long(), edges)
+        return self._loss(self.averaged, batch.images.float() / 255, batch.masks.long(), edges)
 
-    def _record(self, validated: RunningMetrics, train_seconds: float, val_seconds: float) -> dict[str, Any]:
-        record: dict[str, Any] = {
-            "epoch": self.epoch + 1,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "train_loss": self._metrics.mean_loss(),
-            "val_loss": validated.mean_loss(),
-            "train_accuracy": overall_accuracy(self._metrics.matrix()),
-            "val_accuracy": overall_accuracy(validated.matrix()),
-            "train_dice": mean_dice(self._metrics.matrix()),
-            "val_dice": mean_dice(validated.matrix()),
-        }
-        dice = pixel_scores(validated.matrix())["dice"]
+    def _record(self, phases: dict[str, RunningMetrics], train_seconds: float, val_seconds: float) -> dict[str, Any]:
+        record: dict[str, Any] = {"epoch": self.epoch + 1, "learning_rate": self.schedule.get_last_lr()[0]}
+        measures = {"accuracy": overall_accuracy, "dice": mean_dice}
+        record |= {f"{phase}_loss": metrics.mean_loss() for phase, metrics in phases.items()}
+        for name, measure in measures.items():
+            record |= {f"{phase}_{name}": measure(metrics.matrix()) for phase, metrics in phases.items()}
+        dice = pixel_scores(phases["val"].matrix())["dice"]
         record |= {f"val_dice_{name}": float(value) for name, value in zip(self.classes, dice, strict=True)}
         return record | {"train_seconds": round(train_seconds, 2), "val_seconds": round(val_seconds, 2)}
 
+    @torch.no_grad()
     def _sheet(self) -> np.ndarray:
         """Draw some validation tiles: image, truth and prediction side by side, uint8 [H, W, 3]."""
         chosen = np.unique(np.linspace(0, len(self.validation) - 1, SHOWN_TILES).astype(int))
         batch = self.validation.read(chosen)
-        with self._as_validated(), autocast(self.device, self.dtype):
-            images = batch.images.to(self.device).float() / 255
-            logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        with autocast(self.device, self.dtype):
+            logits = self.averaged(self._input(batch.images.to(self.device).float() / 255))
         return contact_sheet(batch.images, batch.masks, logits)
 
-    def _save_state(self, epoch: int) -> None:
+    def _save_state(self) -> None:
+        self._check_numbers()
         metrics = self._metrics.over_processes().state()
+        self._saved = time.monotonic()
         if process_number():
             return
         self.state.save(
             {
-                "epoch": epoch,
+                "epoch": self.epoch,
                 "step": self.step,
                 "model": self.network.state_dict(),
-                "averaged": self.averaged,
+                "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "metrics": metrics,
                 "history": self.history,
-                "best": self.best,
-            }
+            },
+            self.best,
         )
 
     def _load_state(self) -> None:
@@ -388,15 +412,16 @@ class Trainer:
         if state is None:
             return
         self.network.load_state_dict(state["model"])
-        for name, values in state["averaged"].items():
-            self.averaged[name].copy_(values)
+        self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
         if not process_number():
             self._metrics.restore(state["metrics"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history, self.best = state["history"], state["best"]
-        if self.epoch or self.step:
-            logger.info("goes on from %s: epoch %d, step %d", self.state.file, self.epoch + 1, self.step + 1)
+        logger.info("goes on from %s: epoch %d, step %d", self.state.file, self.epoch + 1, self.step + 1)
 
 
 def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:
@@ -416,11 +441,3 @@ def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings
     if settings.edge_weight == 1:
         return None
     return 1 + (settings.edge_weight - 1) * edge_band(masks, settings.edge_width).float()
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.cpu().clone()
-    if isinstance(value, dict):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    return [_on_cpu(item) for item in value] if isinstance(value, list) else value

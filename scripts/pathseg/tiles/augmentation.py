@@ -5,8 +5,9 @@ image, mask and weights. Colours change as stains do, in optical density, and as
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,7 @@ class Augmentation:
     crop: int | None = None
 
 
-@dataclass(frozen=True)
-class AugmentationParams:
+class AugmentationParams(NamedTuple):
     """What is done to each of N tiles, drawn at random.
 
     Attributes
@@ -57,9 +57,9 @@ class AugmentationParams:
     stains: Tensor
     colors: Tensor
 
-    def of(self, part: slice, device: torch.device) -> "AugmentationParams":
-        """Return the changes of some of the tiles, on a device."""
-        return AugmentationParams(*(getattr(self, field.name)[part].to(device) for field in fields(self)))
+    def of(self, part: slice) -> "AugmentationParams":
+        """Return what is done to some of the tiles."""
+        return AugmentationParams(*(values[part] for values in self))
 
 
 def draw_params(count: int, size: int, settings: Augmentation, generator: torch.Generator) -> AugmentationParams:
@@ -156,25 +156,31 @@ def source_positions(size: int, side: int, changes: AugmentationParams, elastic:
     Tensor
         float32 [N, side, side, 2], (x, y) in pixels; a pixel's centre is a whole number.
     """
-    axis = torch.arange(side, device=changes.matrices.device) - (side - 1) / 2
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    grid = torch.stack([x, y], dim=-1)
+    grid = centred_grid(side, changes.matrices.device)
     centres = changes.offsets + (size - 1) / 2
     positions = torch.einsum("nij,hwj->nhwi", changes.matrices, grid) + centres[:, None, None, :]
     if elastic:
-        along = cubic_weights(changes.nodes.shape[-1], side).to(positions.device)
+        along = cubic_weights(changes.nodes.shape[-1], side, positions.device)
         positions += torch.einsum("ncij,iy,jx->nyxc", changes.nodes, along, along)
     return positions
 
 
 @cache
-def cubic_weights(n_nodes: int, side: int) -> Tensor:
+def centred_grid(side: int, device: torch.device) -> Tensor:
+    """Return the places of a tile's pixels, (x, y) from its middle: float32 [side, side, 2]. Kept on the device."""
+    axis = torch.arange(side) - (side - 1) / 2
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return torch.stack([x, y], dim=-1).to(device)
+
+
+@cache
+def cubic_weights(n_nodes: int, side: int, device: torch.device) -> Tensor:
     """Return how much each node of a coarse grid counts at each pixel of a line, cubic: float32 [n_nodes, side].
 
     Two products with it do for a whole grid what bicubic interpolation does, in a fraction of the time.
     """
     lines = torch.eye(n_nodes).view(1, n_nodes, n_nodes, 1)
-    return F.interpolate(lines, size=(side, 1), mode="bicubic", align_corners=True)[0, :, :, 0]
+    return F.interpolate(lines, size=(side, 1), mode="bicubic", align_corners=True)[0, :, :, 0].to(device)
 
 
 def warp_images(images: Tensor, positions: Tensor) -> Tensor:
@@ -191,8 +197,8 @@ def warp_masks(masks: Tensor, positions: Tensor) -> Tensor:
 
 
 def _normalised(positions: Tensor, maps: Tensor) -> Tensor:
-    """Return positions (x, y) in pixels of [N, C, H, W] as `grid_sample` takes them, from -1 to 1 across a map."""
-    return (2 * positions + 1) / torch.tensor(maps.shape[:1:-1], device=positions.device) - 1
+    """Return positions (x, y) in pixels of square maps as `grid_sample` takes them, from -1 to 1 across a map."""
+    return (2 * positions + 1) / maps.shape[-1] - 1
 
 
 def change_stains(images: Tensor, stains: Tensor) -> Tensor:
@@ -202,11 +208,18 @@ def change_stains(images: Tensor, stains: Tensor) -> Tensor:
     shifted, and mixed again, as Tellez et al. (2019, doi 10.1016/j.media.2019.101544) do. A change of a linear
     mixture of logarithms is one 3x3 matrix and a shift.
     """
-    unmix, mix = (torch.from_numpy(matrix).float().to(images.device) for matrix in (HED_FROM_OD, OD_FROM_HED))
+    unmix, mix = stain_matrices(images.device)
     matrices = unmix @ (stains[:, 0, :, None] * mix)
     # A density is the negative logarithm of what is let through.
     passed = images.clamp(min=1 / 255).log_()
     return mix_channels(passed, matrices.mT, -(stains[:, 1] @ mix)).exp_()
+
+
+@cache
+def stain_matrices(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the matrices from optical density to stains and back, float32 [3, 3]. Kept on the device."""
+    unmix, mix = (torch.from_numpy(matrix).float().to(device) for matrix in (HED_FROM_OD, OD_FROM_HED))
+    return unmix, mix
 
 
 def change_colors(images: Tensor, factors: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Tiles of several databases as one sequence, and the batches of an epoch."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pathseg.labels.values import IGNORE
+from pathseg.tiles.augmentation import AugmentationParams
 from pathseg.tiles.database import TileDatabase
 
 # Tiles are held in memory if they take no more than this.
 MEMORY_BYTES = 2 * 2**30
+# Tiles that are looked at together.
+TILES_AT_A_TIME = 64
 
 
 class Batch(NamedTuple):
-    """Tiles.
+    """Tiles, and what is to be done to them.
 
     Attributes
     ----------
@@ -26,21 +30,27 @@ class Batch(NamedTuple):
         uint8 [n, H, W], class indices or `IGNORE`.
     edges : Tensor or None
         uint8 [n, H, W], maps of the gaps between objects, if they were asked for.
+    params : AugmentationParams or None
+        How they are to be changed, if they are.
     """
 
     images: Tensor
     masks: Tensor
-    edges: Tensor | None
+    edges: Tensor | None = None
+    params: AugmentationParams | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; from pinned memory it is copied while the program goes on."""
-        images, masks = (part.to(device, non_blocking=True) for part in (self.images, self.masks))
-        return Batch(images, masks, None if self.edges is None else self.edges.to(device, non_blocking=True))
+        return self._each(lambda values: values.to(device, non_blocking=True))
 
     def pinned(self) -> "Batch":
         """Return the batch in memory from which a GPU copies by itself."""
-        edges = None if self.edges is None else self.edges.pin_memory()
-        return Batch(self.images.pin_memory(), self.masks.pin_memory(), edges)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        edges = None if self.edges is None else function(self.edges)
+        params = None if self.params is None else AugmentationParams(*map(function, self.params))
+        return Batch(function(self.images), function(self.masks), edges, params)
 
 
 class Tiles:
@@ -96,19 +106,43 @@ class Tiles:
             result[chosen] = self.databases[number].read(name, indices[chosen] - starts[number])
         return result
 
-    def batches(self, plan: list[np.ndarray], device: torch.device) -> Iterator[Batch]:
-        """Yield the batches of a plan on the device, each read while the one before is used."""
+    def has_known_pixel(self, border: int) -> bool:
+        """Say whether any tile has a known pixel that is at least so many pixels from the tile's rim."""
+        side = self.databases[0].attributes["tile_size"]
+        inside = slice(border, side - border)
+        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / TILES_AT_A_TIME))
+        return any(bool((self.read(indices).masks[:, inside, inside] != IGNORE).any()) for indices in chunks)
 
-        def read(indices: np.ndarray) -> Batch:
-            batch = self.read(indices)
+    def batches(
+        self,
+        plan: list[np.ndarray],
+        device: torch.device,
+        draw: Callable[[int], AugmentationParams] | None = None,
+    ) -> Iterator[Batch]:
+        """Yield the batches of a plan on the device, each made while the one before is used.
+
+        Parameters
+        ----------
+        plan
+            Tiles of each batch.
+        device
+            Where to.
+        draw
+            Returns the changes of the batch at a position of the plan; without, there are none.
+        """
+
+        def make(position: int) -> Batch:
+            batch = self.read(plan[position])
+            if draw:
+                batch = batch._replace(params=draw(position))
             return batch.pinned() if device.type == "cuda" else batch
 
         with ThreadPoolExecutor(1) as reader:
-            waiting = [reader.submit(read, indices) for indices in plan[:2]]
+            waiting = [reader.submit(make, position) for position in range(min(2, len(plan)))]
             for position in range(len(plan)):
                 batch = waiting.pop(0).result()
                 if position + 2 < len(plan):
-                    waiting.append(reader.submit(read, plan[position + 2]))
+                    waiting.append(reader.submit(make, position + 2))
                 yield batch.to(device)
 
 

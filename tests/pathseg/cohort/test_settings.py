@@ -41,6 +41,17 @@ def test_experiments_are_laid_over_the_common_settings():
     assert (deep["training"]["augmentation"]["stain"], deep["training"]["augmentation"]["color"]) == (0, 0.1)
 
 
+def test_what_an_unpadded_network_cuts_off_is_added_around_images():
+    unet = {"depth": 4, "padding": False}
+    experiments = {"plain": None, "shallow": {"unet": {"depth": 1}}, "padded": {"unet": {"padding": True, "depth": 3}}}
+    tiles = load_settings(
+        SMALLEST | {"tiles": {"mpp": 1.0, "size": 140}, "unet": unet, "experiments": experiments}, SCHEMA
+    )["tiles"]
+    assert (tiles["pad"], tiles["stride"]) == (44, 52)
+    tiles = load_settings(SMALLEST, SCHEMA)["tiles"]
+    assert (tiles["pad"], tiles["stride"]) == (0, 128)
+
+
 def test_every_key_is_described():
     def walk(schema, path):
         for key, sub in schema.get("properties", {}).items():

@@ -1,4 +1,6 @@
 import dataclasses
+import itertools
+import math
 import os
 import shutil
 import signal
@@ -10,17 +12,20 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import ROOT
+from conftest import ROOT, small_unet
 from pathseg.errors import TrainingError
 from pathseg.labels.values import IGNORE
+from pathseg.network import state, training
 from pathseg.network.losses import cut_to
+from pathseg.network.optimisation import decay_of, make_optimizer, make_schedule
 from pathseg.network.running_metrics import RunningMetrics, class_rates
 from pathseg.network.state import StateFolder
-from pathseg.network.training import learning_rate
 from pathseg.tiles.batches import epoch_plan
 
 sys.path.append(str(Path(__file__).parent))
+from tile_databases import write_database
 from train_in_a_process import SETTINGS, trainer_of
 
 
@@ -62,7 +67,7 @@ def test_sigterm_saves_the_state(folder):
     def step_and_ask(*batch):
         if (trainer.epoch, trainer.step) == (1, 2):
             os.kill(os.getpid(), signal.SIGTERM)
-        return train_step(*batch)
+        train_step(*batch)
 
     trainer._train_step = step_and_ask
     with pytest.raises(TrainingError, match="SIGTERM"):
@@ -90,7 +95,9 @@ def test_a_damaged_state_is_not_used(folder, caplog):
 
 
 def test_patience_stops_early(folder):
-    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=50, learning_rate=1e-9, patience=2, ema_decay=0))
+    trainer = trainer_of(
+        folder, dataclasses.replace(SETTINGS, epochs=50, learning_rate=1e-9, patience=2, ema_half_life=0)
+    )
     best = trainer.run()
     assert len(trainer.history) == best["epoch"] + 2
 
@@ -116,12 +123,157 @@ def test_each_tile_is_seen_once_in_an_epoch():
 
 
 def test_learning_rate_rises_and_falls_to_zero():
-    settings = dataclasses.replace(SETTINGS, epochs=10, warmup_epochs=2, learning_rate=0.1)
-    rates = [learning_rate(step, 5, settings) for step in range(50)]
+    optimizer = make_optimizer(small_unet(), 0.1, 0.01)
+    schedule = make_schedule(optimizer, warmup=10, steps=50)
+    rates = []
+    for _ in range(50):
+        rates.append(optimizer.param_groups[1]["lr"])
+        optimizer.step()
+        schedule.step()
     assert int(np.argmax(rates)) == 10
     assert rates[10] == pytest.approx(0.1)
     assert 0 < rates[0] < 0.02
     assert rates[-1] < 0.001
+    halfway = make_schedule(make_optimizer(small_unet(), 0.1, 0.01), warmup=0, steps=50)
+    assert halfway.get_last_lr() == [0.1, 0.1]
+
+
+def test_biases_and_norms_do_not_decay():
+    network = small_unet()
+    optimizer = make_optimizer(network, 0.1, 0.5)
+    decay = {id(values): group["weight_decay"] for group in optimizer.param_groups for values in group["params"]}
+    for name, values in network.named_parameters():
+        assert decay[id(values)] == (0.5 if values.ndim == 4 else 0.0), name
+
+
+def test_after_a_half_life_the_past_counts_half():
+    assert decay_of(100, 10_000) ** 100 == pytest.approx(0.5)
+    assert decay_of(100, 0) == 0.1
+    assert decay_of(0, 10_000) == 0
+
+
+def test_averaged_weights_are_scored_with_statistics_of_their_own(folder):
+    """Those of the weights that are trained do not fit them."""
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=1))
+    trainer.run()
+    trainer.epoch = 0
+    batches = trainer._batches(trainer._plan(0)[:4], 0)
+    images = [trainer._augmented(batch)[0] for batch in batches]
+    averaged, first = trainer.averaged, trainer.averaged.down_path[0].block
+    with torch.no_grad():
+        maps = [first[:2](batch) for batch in images]
+    means = torch.stack([values.mean(dim=(0, 2, 3)) for values in maps]).mean(dim=0)
+    torch.testing.assert_close(averaged.down_path[0].block[2].running_mean, means, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(trainer.network.down_path[0].block[2].running_mean, means, atol=1e-4)
+
+
+def test_state_is_written_by_time_and_at_the_end(folder, monkeypatch):
+    written = []
+    monkeypatch.setattr(state, "save_checkpoint", lambda path, content: written.append((path.name, content)))
+    trainer = trainer_of(folder)
+    best = trainer.run()
+    assert [name for name, _ in written] == [f"best-{best['epoch']}.pt", "state.pt"]
+    assert "model_dict" not in written[1][1]["best"]
+
+
+def test_the_best_snapshot_is_the_saved_states(folder, monkeypatch):
+    """A kill after a later snapshot was written, and before its state was, must not mix the two."""
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=1))
+    weights = trainer.run()["model_dict"]
+    torch.save({}, folder / "state" / "best-2.pt")
+    again = trainer_of(folder)
+    again._load_state()
+    assert again.best["epoch"] == 1
+    assert all(torch.equal(values, weights[name]) for name, values in again.best["model_dict"].items())
+    assert [path.name for path in (folder / "state").glob("best-*")] == ["best-1.pt"]
+
+
+def test_a_gradient_that_is_not_a_number_is_not_saved(folder):
+    """In the last step of an epoch, whose loss tells nothing yet."""
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=2))
+
+    def spoil(gradient):
+        return gradient * math.nan if trainer.step + 1 == trainer.steps_per_epoch else gradient
+
+    trainer.network.last.weight.register_hook(spoil)
+    with pytest.raises(TrainingError, match="the loss or its gradient is not a number in epoch 1, step 5"):
+        trainer.run()
+    assert not trainer.state.file.exists()
+
+
+def test_sigterm_is_heard_during_validation(folder, tmp_path_factory):
+    undisturbed = tmp_path_factory.mktemp("undisturbed")
+    for name in ("train.h5", "val.h5"):
+        shutil.copy(folder / name, undisturbed)
+    expected = trainer_of(undisturbed).run()
+    trainer, seen = trainer_of(folder), []
+    score = trainer._loss_as_stored
+
+    def ask_and_score(batch):
+        seen.append(trainer.epoch)
+        if seen.count(1) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(batch)
+
+    trainer._loss_as_stored = ask_and_score
+    with pytest.raises(TrainingError, match="SIGTERM"):
+        trainer.run()
+    assert seen == [0, 0, 0, 1]
+    found = trainer_of(folder).run()
+    assert found["score"] == expected["score"]
+    assert all(torch.equal(values, expected["model_dict"][name]) for name, values in found["model_dict"].items())
+
+
+def test_a_network_that_reaches_no_known_pixel_is_refused(tmp_path, rng):
+    """Without padding it gives less than a tile."""
+    for name, known in (("train", 32), ("val", 3)):
+        write_database(tmp_path / f"{name}.h5", rng, name, 3, known)
+    with pytest.raises(TrainingError, match=r"val\.h5: no known pixel is 8 pixels from the rim.*set tiles.pad to 8"):
+        trainer_of(tmp_path, padding=False)
+    trainer_of(tmp_path, padding=True)
+
+
+def test_without_a_score_there_is_no_model(folder):
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=1))
+    trainer._loss_as_stored = lambda batch: (
+        torch.zeros(len(batch.images), 2, 32, 32),
+        torch.full((len(batch.images), 32, 32), IGNORE),
+        torch.tensor(math.nan),
+    )
+    with pytest.raises(TrainingError, match="no epoch has a score"):
+        trainer.run()
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operator, types, arguments=(), keywords=None):
+        self.names.append(str(operator))
+        if (keywords or {}).get("device") is not None and "copy" in str(operator):
+            self.names.append("aten.copy_to_a_device")
+        return operator(*arguments, **(keywords or {}))
+
+
+def test_a_step_waits_for_nothing(folder):
+    """On a GPU, each of these operators would wait for all that was asked of it before, or copy from slow memory."""
+    waiting = "_local_scalar_dense item bincount nonzero masked_select unique lift_fresh copy_to_a_device equal"
+    trainer = trainer_of(folder)
+    trainer.network.train()
+    batches = trainer._batches(trainer._plan(0), 0)
+    for batch in itertools.islice(batches, 2):
+        # What is kept on the device is made in the first step.
+        recorder = Recorder()
+        with recorder:
+            trainer._train_step(batch)
+    names = {name.removeprefix("aten.").split(".")[0] for name in recorder.names}
+    assert "convolution_backward" in names
+    assert "_fused_adamw_" in names
+    assert not names & set(waiting.split())
 
 
 def test_rates_by_hand():

@@ -29,7 +29,7 @@ SETTINGS = TrainingSettings(
     warmup_epochs=1,
     weight_decay=0.01,
     gradient_clip=1,
-    ema_decay=0.9,
+    ema_half_life=1,
     class_weights="balanced",
     edges="dilation",
     edge_weight=1.1,
@@ -43,12 +43,14 @@ SETTINGS = TrainingSettings(
 )
 
 
-def trainer_of(folder: Path, settings: TrainingSettings = SETTINGS, definition: dict | None = None) -> Trainer:
+def trainer_of(
+    folder: Path, settings: TrainingSettings = SETTINGS, definition: dict | None = None, **unet: object
+) -> Trainer:
     """Return a trainer on the databases in a folder."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return Trainer(
-        UNet(depth=2, wf=2),
+        UNet(**{"depth": 2, "wf": 2, **unet}),
         Tiles([TileDatabase(folder / "train.h5")]),
         Tiles([TileDatabase(folder / "val.h5")]),
         settings,
@@ -61,8 +63,11 @@ def trainer_of(folder: Path, settings: TrainingSettings = SETTINGS, definition: 
 def train_and_save(
     device: torch.device, folder: Path, file: str, epochs: int = 3, end_process: int | None = None
 ) -> None:
-    """Train, alone or with other processes, and write the history; the given process is killed after three steps."""
-    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=4, epochs=epochs))
+    """Train, alone or with other processes, and write the history; the given process is killed after three steps.
+
+    Without batch norm: on the CPU PyTorch's cannot take the statistics of several processes together.
+    """
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=4, epochs=epochs), batch_norm=False)
     if process_number() == end_process:
         die_after(trainer, 3)
     trainer.run()
@@ -75,10 +80,10 @@ def die_after(trainer: Trainer, steps: int) -> None:
     left = iter(range(steps))
     train_step = trainer._train_step
 
-    def step_or_die(*batch: object) -> torch.Tensor:
+    def step_or_die(*batch: object) -> None:
         if next(left, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
-        return train_step(*batch)
+        train_step(*batch)
 
     trainer._train_step = step_or_die
 

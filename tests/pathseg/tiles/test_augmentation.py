@@ -113,7 +113,7 @@ def test_deformation_is_as_large_as_asked():
 def test_cubic_weights_are_bicubic_interpolation():
     nodes = torch.randn(1, 1, 5, 5)
     expected = torch.nn.functional.interpolate(nodes, size=(256, 256), mode="bicubic", align_corners=True)
-    along = cubic_weights(5, 256)
+    along = cubic_weights(5, 256, torch.device("cpu"))
     torch.testing.assert_close(along.T @ nodes[0, 0] @ along, expected[0, 0], atol=1e-4, rtol=1e-4)
 
 
@@ -131,7 +131,7 @@ def test_parts_of_a_batch_are_changed_as_in_the_whole():
     settings = Augmentation()
     changes = draw_params(6, SIDE, settings, generator())
     whole = augment(images, masks, None, settings, changes)
-    part = augment(images[2:5], masks[2:5], None, settings, changes.of(slice(2, 5), torch.device("cpu")))
+    part = augment(images[2:5], masks[2:5], None, settings, changes.of(slice(2, 5)))
     torch.testing.assert_close(part[0], whole[0][2:5])
     assert torch.equal(part[1], whole[1][2:5])
 

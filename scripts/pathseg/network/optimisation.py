@@ -1,0 +1,65 @@
+"""How weights follow the gradient: the optimiser, its learning rate, and the moving average that is scored."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
+
+
+def make_optimizer(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW for a network; biases, and the scales and shifts of normalisations, do not decay."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [values for values in parameters if values.ndim > 1], "weight_decay": weight_decay},
+        {"params": [values for values in parameters if values.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, warmup: int, steps: int) -> LRScheduler:
+    """Return a schedule of so many steps: a linear warm-up over some of them, then half a cosine down to zero."""
+    cosine = CosineAnnealingLR(optimizer, max(1, steps - warmup))
+    if not warmup:
+        return cosine
+    # Each schedule sets the rate of the first step when it is made; the warm-up has the last word.
+    rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return SequentialLR(optimizer, [rise, cosine], milestones=[warmup])
+
+
+def decay_of(half_life: float, step: int) -> float:
+    """Return the weight of the past in the moving average at a step: little at first.
+
+    Parameters
+    ----------
+    half_life
+        Steps after which a step's weights count half; 0 for none, so that the average is the weights themselves.
+    step
+        Steps so far.
+    """
+    return min(0.5 ** (1 / half_life), (1 + step) / (10 + step)) if half_life else 0.0
+
+
+def follow(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the network's.
+
+    PyTorch's AveragedModel would do the same, but counts steps in a tensor that a GPU would be waited for.
+    """
+    get_ema_multi_avg_fn(decay)(list(averaged.parameters()), list(network.parameters()), None)
+
+
+def renew_statistics(averaged: nn.Module, images: Iterable[Tensor]) -> None:
+    """Give a network's batch norms the statistics that its own weights make of some batches, and make it ready.
+
+    Running statistics of other weights do not fit averaged ones (Izmailov et al. 2018, arXiv 1803.05407).
+
+    Parameters
+    ----------
+    averaged
+        The network.
+    images
+        Batches as it takes them [n, 3, H, W].
+    """
+    update_bn(images, averaged)
+    averaged.eval()

@@ -1,0 +1,1 @@
+from tile_databases import databases, folder  # noqa: F401

@@ -1,0 +1,70 @@
+import errno
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from train_unet import Job, train
+
+from pathseg.network.checkpoint import build_network, load_checkpoint
+from pathseg.tiles.augmentation import Augmentation
+
+SETTINGS = {
+    "epochs": 1,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+    "warmup_epochs": 0,
+    "weight_decay": 0.01,
+    "gradient_clip": 1,
+    "ema_half_life": 1,
+    "class_weights": "balanced",
+    "edges": "dilation",
+    "edge_weight": 1.1,
+    "edge_width": 2,
+    "edge_w0": 10,
+    "dice_weight": 1,
+    "patience": None,
+    "precision": "float32",
+    "seed": 1,
+    "augmentation": vars(Augmentation()),
+}
+
+
+@pytest.fixture
+def job(folder):
+    return Job(
+        training=[str(folder / "train.h5")],
+        validation=str(folder / "val.h5"),
+        unet={"depth": 2, "wf": 2, "padding": True, "batch_norm": True, "up_mode": "upconv"},
+        settings=SETTINGS,
+        classes=[{"name": name, "mask_value": value} for value, name in enumerate("ab")],
+        code="1",
+        output={
+            "model": str(folder / "out/best.pt"),
+            "history": str(folder / "out/history.tsv"),
+            "tensorboard": str(folder / "out/tensorboard"),
+        },
+        log=str(folder / "log"),
+    )
+
+
+def test_a_model_is_written(job):
+    train(torch.device("cpu"), job)
+    model = load_checkpoint(job.output["model"])
+    build_network(model, "best.pt")
+    assert model["optim_dict"] == {}
+    assert len(pd.read_csv(job.output["history"], sep="\t")) == 1
+    made = sorted(path.name for path in Path(job.output["model"]).parent.iterdir())
+    assert made == ["best.pt", "history.tsv", "tensorboard"]
+
+
+def test_a_state_that_cannot_be_removed_loses_no_model(job, monkeypatch):
+    """NFS keeps a file that something still holds, under another name."""
+
+    def busy(*_arguments, **_keywords):
+        raise OSError(errno.EBUSY, "held by NFS")
+
+    monkeypatch.setattr(os, "rmdir", busy)
+    train(torch.device("cpu"), job)
+    build_network(load_checkpoint(job.output["model"]), "best.pt")
