@@ -62,14 +62,14 @@ def test_a_cancelled_training_goes_on(slurm, finished, tmp_path):
         workflow.configure(training={"epochs": 25})
     undisturbed.snakemake(MODEL, "--set-threads", "train_unet=2")
     cancelled.environment = slurm.environment
-    state = cancelled.folder / "results/models/default/holdout/.state/state.pt"
+    started = cancelled.folder / "results/models/default/holdout/.state/tensorboard"
 
-    def cancel_after_an_epoch():
-        while not state.exists():
+    def cancel_in_the_middle():
+        while not started.exists():
             time.sleep(0.05)
         subprocess.run(["scancel", "--user", "root"], env=slurm.environment, check=True)
 
-    canceller = threading.Thread(target=cancel_after_an_epoch, daemon=True)
+    canceller = threading.Thread(target=cancel_in_the_middle, daemon=True)
     canceller.start()
     run = (MODEL, *OPTIONS, "--set-threads", "train_unet=2")
     printed = cancelled.snakemake(*run, "--retries", "0", check=False)
