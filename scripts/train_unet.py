@@ -82,8 +82,7 @@ def train(device: torch.device, job: Job) -> None:
         log.setLevel(logging.ERROR)
     elif process_count() > 1:
         start_log(job.log, mode="a")
-    if device.type == "cuda":
-        prepare_gpu()
+    prepare_gpu(device, same_shapes=True)
     with_edges = job.settings["edges"] == "distance"
     with ExitStack() as stack:
         training = [stack.enter_context(TileDatabase(path)) for path in job.training]

@@ -1,21 +1,26 @@
-"""Choose where and in which arithmetic the network runs."""
+"""Choose where the network runs."""
 
-import contextlib
+import errno
 import fcntl
 import logging
 import os
+import stat
 import tempfile
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+import cv2
 import torch
 
+from pathseg.errors import ResourceError
 from pathseg.memory import keep_freed_memory
 
 logger = logging.getLogger("pathseg")
 
 SECONDS_BETWEEN_LOOKS = 2.0
+# Where all users of a machine look for locks, whatever their own folder for temporary files is.
+SHARED_FOLDER = Path("/tmp")  # noqa: S108
 # Locks on the GPUs that this process uses.
 _taken: list[int] = []
 
@@ -23,7 +28,8 @@ _taken: list[int] = []
 def choose_devices(gpus: int, threads: int) -> list[torch.device]:
     """Return the devices to use, and set the number of threads of the CPU.
 
-    Of the GPUs that the process sees (CUDA_VISIBLE_DEVICES) it takes free ones and keeps them until it ends.
+    Of the GPUs that the process sees (CUDA_VISIBLE_DEVICES) it takes free ones and keeps them until it ends, so that
+    two jobs never share one, whatever the scheduler was told.
 
     Parameters
     ----------
@@ -31,34 +37,59 @@ def choose_devices(gpus: int, threads: int) -> list[torch.device]:
         GPUs that the scheduler has granted; 0 means CPU.
     threads
         Threads that the scheduler has granted.
+
+    Raises
+    ------
+    ResourceError
+        If the locks of the GPUs may not be made.
     """
     torch.set_num_threads(threads)
+    # OpenCV takes all cores otherwise.
+    cv2.setNumThreads(threads)
     visible = torch.cuda.device_count() if gpus else 0
-    if not visible:
-        if gpus and os.environ.get("CUDA_VISIBLE_DEVICES"):
-            logger.warning(
-                "a GPU was granted (CUDA_VISIBLE_DEVICES=%s), but PyTorch %s cannot use it: takes the CPU; is it a CPU "
-                "build, or the driver too old?",
-                os.environ["CUDA_VISIBLE_DEVICES"],
-                torch.__version__,
-            )
-        keep_freed_memory()
-        return [torch.device("cpu")]
-    prepare_gpu()
-    if visible < gpus:
-        logger.warning("%d GPUs are granted, but %d can be seen; uses those", gpus, visible)
-    if visible <= gpus:
-        return [torch.device("cuda", number) for number in range(visible)]
-    everything = ",".join(str(number) for number in range(visible))
-    names = os.environ.get("CUDA_VISIBLE_DEVICES", everything).split(",")[:visible]
-    taken = take_free(names, gpus, Path(tempfile.gettempdir()) / "pathseg-gpus")
-    return [torch.device("cuda", number) for number in taken]
+    if visible:
+        devices = _free_gpus(min(gpus, visible), gpus, visible)
+        prepare_gpu(devices[0])
+        return devices
+    if gpus and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        logger.warning(
+            "a GPU was granted (CUDA_VISIBLE_DEVICES=%s), but PyTorch %s cannot use it: takes the CPU; is it a CPU "
+            "build, or the driver too old?",
+            os.environ["CUDA_VISIBLE_DEVICES"],
+            torch.__version__,
+        )
+    if gpus and torch.backends.mps.is_available():
+        logger.warning("takes Apple's GPU (mps), on which pathseg is untried; for the CPU: --resources gpu=0")
+        return [torch.device("mps")]
+    keep_freed_memory()
+    return [torch.device("cpu")]
 
 
-def prepare_gpu() -> None:
-    """Let this process's GPU compute at its best speed."""
+def _free_gpus(count: int, granted: int, visible: int) -> list[torch.device]:
+    if visible < granted:
+        logger.warning("%d GPUs are granted, but %d can be seen; uses those", granted, visible)
+    # Their own names: numbers mean other GPUs in each job where a scheduler shows a job its own alone.
+    names = [str(torch.cuda.get_device_properties(number).uuid) for number in range(visible)]
+    folder = SHARED_FOLDER if SHARED_FOLDER.is_dir() else Path(tempfile.gettempdir())
+    return [torch.device("cuda", number) for number in take_free(names, count, folder / "pathseg-gpus")]
+
+
+def prepare_gpu(device: torch.device, same_shapes: bool = False) -> None:
+    """Let this process compute on a GPU at its best speed; does nothing on other devices.
+
+    Parameters
+    ----------
+    device
+        The GPU.
+    same_shapes
+        Whether all batches have one of few shapes, so that trying all algorithms for each of them pays.
+    """
+    if device.type != "cuda":
+        return
+    torch.cuda.set_device(device)
     torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = same_shapes
 
 
 def take_free(names: list[str], count: int, folder: Path) -> list[int]:
@@ -79,10 +110,13 @@ def take_free(names: list[str], count: int, folder: Path) -> list[int]:
     -------
     list of int
         Positions in `names`.
+
+    Raises
+    ------
+    ResourceError
+        If the folder or a lock is not what it should be, or may not be opened.
     """
-    folder.mkdir(exist_ok=True)
-    with contextlib.suppress(PermissionError):  # another user's folder, made so by them
-        folder.chmod(0o1777)
+    _shared_folder(folder)
     waited = False
     while True:
         tried = {position: _lock(folder / f"{name.strip()}.lock") for position, name in enumerate(names)}
@@ -100,15 +134,51 @@ def take_free(names: list[str], count: int, folder: Path) -> list[int]:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
+def _shared_folder(folder: Path) -> None:
+    """Make the folder of the locks if need be; each user may add files to it, and remove their own alone."""
+    with suppress(FileExistsError):
+        folder.mkdir()
+        # What the user's mask of permissions took off is given back.
+        folder.chmod(0o1777)
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise ResourceError(f"{folder}: is not a folder, so that GPUs cannot be locked in it; remove it")
+
+
 def _lock(path: Path) -> int | None:
     """Lock a file and return its descriptor, or None if another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        descriptor = _open_shared(path)
+    except OSError as error:
+        reasons = {
+            errno.EACCES: "you may not open it; ask the user whom it belongs to to remove it",
+            errno.ELOOP: "is a link, which is not followed; remove it",
+        }
+        reason = reasons.get(error.errno or 0, os.strerror(error.errno or 0))
+        raise ResourceError(f"{path}: the lock of a GPU: {reason}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _open_shared(path: Path) -> int:
+    """Open a file that all users may lock, and make it if it is not there.
+
+    A lock needs no right to write. The flag to make a file is not given for one that is there: in a folder like /tmp
+    Linux refuses it for another user's file (fs.protected_regular).
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        with suppress(FileExistsError):
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+            os.fchmod(descriptor, 0o666)
+            return descriptor
 
 
 def describe(device: torch.device, count: int = 1) -> str:
@@ -137,7 +207,10 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
 def has_bfloat16(device: torch.device) -> bool:
     """Say whether a device computes in bfloat16 by itself."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        # Since Ampere.
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
     except OSError:
