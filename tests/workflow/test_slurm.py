@@ -30,15 +30,15 @@ def test_every_job_went_through_the_queue(through_slurm):
     assert (workflow.folder / MODEL).is_file()
     assert len(jobs) == workflow.printed.count("has been submitted with SLURM jobid")
     assert "17 of 17 steps (100%) done" in workflow.printed
-    # Both slides are one job. Six tables and figures, which take seconds, are made where Snakemake runs.
-    assert len(jobs) == 9
+    # Six tables and figures, which take seconds, are made where Snakemake runs.
+    assert len(jobs) == 10
 
 
 def test_no_gpu_was_held_by_two_jobs_at_a_time(through_slurm):
     _, jobs = through_slurm
     held = [(begin, end, gpus) for begin, end, gpus in jobs.values() if gpus]
-    # Training, panels, scores, and the slides.
-    assert len(held) == 4
+    # Training, panels, scores, and two slides.
+    assert len(held) == 5
     assert all(len(gpus) == 1 for _, _, gpus in held)
     for (begin, end, gpus), (other_begin, other_end, other_gpus) in itertools.combinations(held, 2):
         at_once = begin < other_end and other_begin < end
@@ -51,6 +51,23 @@ def test_a_job_knows_which_gpu_is_its_own(through_slurm):
     log = (workflow.folder / "results/logs/train_unet/default.holdout.log").read_text()
     granted = sorted(jobs.values())[[gpus != set() for _, _, gpus in sorted(jobs.values())].index(True)][2]
     assert f"CUDA_VISIBLE_DEVICES={granted.pop()}" in log
+
+
+def test_a_bad_slide_costs_itself_alone(slurm, finished, tmp_path):
+    """Nine slides that can be read and one that is cut off: nine predictions, and a log that names the tenth."""
+    workflow = copy_workflow(tmp_path / "project")
+    workflow.environment = slurm.environment
+    for number in range(10):
+        shutil.copy(finished.folder / "data/slide 0.tif", workflow.folder / f"s{number}.tif")
+    bad = workflow.folder / "s3.tif"
+    bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 3])
+    shutil.copy(finished.folder / MODEL, workflow.folder / "best.pt")
+    run = ("predict", "--config", "model=best.pt", "slides=s*.tif", *OPTIONS, "--retries", "1")
+    printed = workflow.snakemake(*run, "--configfile", finished.folder / "config/config.yaml", check=False)
+    done = {path.parent.name for path in workflow.folder.glob("results/slides/model-best/*/summary.json")}
+    assert done == {f"s{number}" for number in range(10)} - {"s3"}, printed[-4000:]
+    assert "s3.tif" in (workflow.folder / "results/logs/predict_slide/model-best/s3.log").read_text()
+    assert not (workflow.folder / "results/slides/model-best/s3/classes.tif").exists()
 
 
 def test_a_cancelled_training_goes_on(slurm, finished, tmp_path):
