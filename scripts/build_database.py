@@ -88,8 +88,8 @@ def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> 
 
     Together the tiles hold every pixel. The mirrored border, and what a small image lacks to fill a tile, are `IGNORE`.
     """
-    slide = open_slide(row["image"])
-    view = ResampledSlide(slide, 1 / cutting.resize if cutting.resize else cutting.mpp / choose_mpp(slide, row["mpp"]))
+    slide = open_slide(row["image"], row["mpp"])
+    view = ResampledSlide(slide, 1 / cutting.resize if cutting.resize else cutting.mpp / choose_mpp(slide))
     labels = open_labels(row["mask"], view, labelling.classes, labelling.ignore_value, labelling.outside)
     instances = open_instances(row["instances"], view) if row["instances"] else None
     size, pad = cutting.size, cutting.pad

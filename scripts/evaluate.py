@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from pathseg.errors import ResolutionError
 from pathseg.images.resampling import ResampledSlide
-from pathseg.images.slides import choose_mpp, open_slide
+from pathseg.images.slides import open_slide
 from pathseg.images.views import View
 from pathseg.labels.geojson import is_annotation_file
 from pathseg.labels.label_maps import LabelMap, open_instances, open_labels
@@ -69,8 +68,8 @@ def count_image(
     scoring
         How to score.
     """
-    slide = open_slide(row["image"])
-    view = view_of_model(model, slide, row["mpp"])
+    slide = open_slide(row["image"], row["mpp"])
+    view = view_of_model(model, slide)
     grid = grid_of_truth(row["mask"], view)
     labels = open_labels(row["mask"], grid, scoring.classes, scoring.ignore_value, scoring.outside)
     counts = Counts.zeros(len(scoring.classes))
@@ -90,7 +89,7 @@ def count_image(
         return counts
     truth, predicted = (np.concatenate(parts) for parts in zip(*strips, strict=True))
     numbers = open_instances(row["instances"], grid).indices if row["instances"] else None
-    add_shapes(counts, truth, predicted, numbers, mpp_of_view(grid, row["mpp"]), scoring.boundary_um)
+    add_shapes(counts, truth, predicted, numbers, slide.mpp and slide.mpp * grid.downsample, scoring.boundary_um)
     return counts
 
 
@@ -103,14 +102,6 @@ def grid_of_truth(mask: str, view: ResampledSlide) -> ResampledSlide:
     if is_annotation_file(mask) and view.slide.width * view.slide.height > LARGEST_PIXELS:
         return view
     return ResampledSlide(view.slide, 1.0)
-
-
-def mpp_of_view(view: ResampledSlide, mpp: float | None) -> float | None:
-    """Return the size of a view's pixels in µm, or None if it is not known."""
-    try:
-        return choose_mpp(view.slide, mpp) * view.downsample
-    except ResolutionError:
-        return None
 
 
 def add_shapes(

@@ -45,11 +45,6 @@ def watched(bands: Iterator[Band], view: ResampledSlide) -> Iterator[Band]:
             bar.update(round(band.classes.size / 1e6, 3))
 
 
-def microns_per_pixel(slide: Slide, given: float | None) -> tuple[float | None, str]:
-    """Return µm per pixel of a slide, if known, and where that is from."""
-    if slide.mpp:
-        return slide.mpp, "file"
-    return (given, "table") if given else (None, "unknown")
 
 
 def predict(
@@ -76,8 +71,8 @@ def predict(
     paths
         Where to write `classes`, `annotations`, `overlay` and, if it is there, `probability`.
     """
-    names, (mpp, mpp_source) = class_names(models[0]), microns_per_pixel(slide, row["mpp"])
-    view = view_of_model(models[0], slide, row["mpp"])
+    names, mpp = class_names(models[0]), slide.mpp
+    view = view_of_model(models[0], slide)
     with SlideOutputs(paths, view, mpp, names, colors, settings["min_area_um2"], row["slide"]) as outputs:
         for band in watched(predict_view(view, predictor, settings, row["tissue"]), view):
             outputs.add(band)
@@ -94,7 +89,8 @@ def predict(
         "width": slide.width,
         "height": slide.height,
         "mpp": mpp,
-        "mpp_source": mpp_source,
+        "mpp_source": slide.mpp_source,
+        "origin": slide.origin,
         "model_width": view.width,
         "model_height": view.height,
         "model_mpp": outputs.view_mpp,
@@ -113,13 +109,13 @@ if __name__ == "__main__":
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     settings = dict(params.prediction)
     models, predictor = load_predictor(paths, params.classes, settings, device)
-    slide = open_slide(snakemake.input.slide)
+    slide = open_slide(snakemake.input.slide, params.mpp)
     with ExitStack() as stack:
         # The last to be entered is the first to be renamed: the summary appears when all the rest is there.
         keys = ["summary", *(key for key, _ in snakemake.output.items() if key != "summary")]
         outputs = {key: stack.enter_context(atomic_path(snakemake.output[key])) for key in keys}
         colors = colors_of(class_names(models[0]), params.classes)
-        row = {"slide": snakemake.wildcards.slide, "mpp": params.mpp, "tissue": snakemake.input.get("tissue")}
+        row = {"slide": snakemake.wildcards.slide, "tissue": snakemake.input.get("tissue")}
         summary = predict(slide, row, models, predictor, settings, colors, outputs)
         seconds = time.monotonic() - started
         summary |= {

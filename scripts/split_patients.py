@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from pathseg.cohort.splitting import part_shares, split_patients
 from pathseg.figures import save_figure
 from pathseg.files import atomic_path
-from pathseg.images.slides import read_labels
+from pathseg.images.masks import read_labels
 from pathseg.labels.geojson import is_annotation_file, read_annotations
 from pathseg.labels.values import class_counts, to_class_indices
 from pathseg.logs import progress, start_log

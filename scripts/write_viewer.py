@@ -32,7 +32,8 @@ FILES = ("index.html", "viewer.css", "viewer.js")
 
 def view_of(path: str, slide_mpp: float | None, mpp: float | None) -> ResampledSlide:
     """Return a slide at `mpp` µm per pixel, or as it is if it is coarser or its own is not known."""
-    return ResampledSlide(open_slide(path), max(1.0, mpp / slide_mpp) if mpp and slide_mpp else 1.0)
+    slide = open_slide(path, slide_mpp)
+    return ResampledSlide(slide, max(1.0, mpp / slide.mpp) if mpp and slide.mpp else 1.0)
 
 
 def slide_strips(view: ResampledSlide) -> Iterator[np.ndarray]:

@@ -29,8 +29,9 @@ from shapely.geometry import mapping
 from conftest import CLASSES, ROOT, small_unet
 from pathseg.cohort.project import read_project
 from pathseg.cohort.splitting import part_shares, split_patients
+from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide
-from pathseg.images.slides import choose_mpp, open_slide, read_labels
+from pathseg.images.slides import choose_mpp, open_slide
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.label_maps import open_instances, open_labels
 from pathseg.network.checkpoint import build_network, load_checkpoint
@@ -343,10 +344,48 @@ def save_animation(path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
+def save_tags(per_cm: tuple[int, int], **options: Any) -> Callable[[Path], None]:
+    """Return what writes a TIFF with so many pixels per centimetre across and down."""
+    return lambda path: tifffile.imwrite(path, PICTURE, resolution=per_cm, resolutionunit="CENTIMETER", **options)
+
+
+def save_stack(path: Path) -> None:
+    """Write an OME-TIFF of four planes."""
+    tifffile.imwrite(path, np.stack([PICTURE[..., 0]] * 4), ome=True, metadata={"axes": "ZYX"})
+
+
+def save_ome(xml: str) -> Callable[[Path], None]:
+    """Return what writes a TIFF with this OME-XML."""
+    return lambda path: tifffile.imwrite(path, PICTURE, photometric="rgb", description=xml, metadata=None)
+
+
+def save_flipped(path: Path) -> None:
+    """Write a stripped TIFF whose compressed pixels are no longer what was compressed."""
+    tifffile.imwrite(path, PICTURE, photometric="rgb", compression="zlib", metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        (start,), (count,) = tiff.pages.first.dataoffsets, tiff.pages.first.databytecounts
+    content = bytearray(path.read_bytes())
+    content[start : start + count] = bytes(255 - byte for byte in content[start : start + count])
+    path.write_bytes(content)
+
+
+def save_without_width(path: Path) -> None:
+    """Write a TIFF that says it is 0 pixels wide."""
+    tifffile.imwrite(path, PICTURE, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages.first.tags["ImageWidth"].overwrite(0)
+
+
+def read_contradiction(folder: Path) -> Any:
+    """Open a TIFF of 0.5 µm per pixel that the table says is at 0.25."""
+    save_tiff(folder / "x.tif")
+    return open_slide(folder / "x.tif", 0.25)
+
+
 def read_without_size(folder: Path) -> Any:
     """Ask for the pixel size of a PNG."""
     save_png(folder / "x.png")
-    return choose_mpp(open_slide(folder / "x.png"), None)
+    return choose_mpp(open_slide(folder / "x.png"))
 
 
 for name, run, words in [
@@ -362,6 +401,14 @@ for name, run, words in [
     ("an animation", image("x.gif", save_animation), ("animated",)),
     ("a PNG that claims 10^10 pixels", image("x.png", save_bomb), ("x.png: ", "too large")),
     ("a TIFF that claims 10^10 pixels in one strip", image("x.tif", save_tiff_bomb), ("100000 x 100000",)),
+    ("a stack", image("x.ome.tif", save_stack), ("holds 4 pictures of 64 x 48 pixels",)),
+    ("16 bits, tiled", image("x.tif", lambda path: save_tiff(path, PICTURE.astype(np.uint16))), ("uint16",)),
+    ("damaged pixels", image("x.tif", save_flipped), ("x.tif: ", "damaged")),
+    ("a picture without width", image("x.tif", save_without_width), ("x.tif: ", "damaged")),
+    ("OME-XML that is none", image("x.tif", save_ome("<OME><Image></OME>")), ("has OME-XML that cannot be read",)),
+    ("OME-XML without an image", image("x.tif", save_ome("<OME></OME>")), ("has OME-XML that cannot be read",)),
+    ("pixels that are not square", image("x.tif", save_tags((20_000, 40_000))), ("0.5 x 0.25 µm",)),
+    ("another pixel size than the table's", read_contradiction, ("says 0.5 µm", "table 0.25")),
     ("no pixel size", read_without_size, ("x.png: the file does not say its pixel size", "column `mpp`")),
 ]:
     add("Images", name, run, *words)
@@ -403,6 +450,8 @@ for name, run, words in [
     ("in colour", mask(save_png), ("is a colour picture",)),
     ("fractions", mask(save_floats, "m.tif"), ("float32",)),
     ("a text", read_text_mask, ("m.png",)),
+    ("a stack of masks", mask(save_stack, "m.tif"), ("m.tif: holds 4 pictures",)),
+    ("damaged pixels", mask(save_flipped, "m.tif"), ("m.tif: ", "damaged")),
     ("objects of another size", mask(grey(9, 9), "n.png", open_instances), ("n.png: has 9 x 9 pixels",)),
 ]:
     add("Masks", name, run, *words)

@@ -23,7 +23,7 @@ def digest_after(package, script, module, change):
 
 def test_modules_are_found_through_modules():
     names = {path.stem for path in digests.modules_of(ROOT / "scripts" / "split_patients.py")}
-    assert {"slides", "splitting", "values", "errors"} <= names
+    assert {"masks", "splitting", "values", "errors"} <= names
     assert not names & {"unet", "training", "database"}
 
 

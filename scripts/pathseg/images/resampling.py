@@ -278,7 +278,7 @@ def _fill_with_most(
         most[part][wins] = share[wins]
 
 
-def model_downsample(model: dict[str, Any], slide: Slide, given_mpp: float | None) -> float:
+def model_downsample(model: dict[str, Any], slide: Slide) -> float:
     """Return how many of a slide's finest pixels one pixel of the model spans.
 
     Parameters
@@ -288,8 +288,6 @@ def model_downsample(model: dict[str, Any], slide: Slide, given_mpp: float | Non
         neither: then the slide is taken as it is.
     slide
         The slide.
-    given_mpp
-        µm per pixel of the slide as a table says, used where the file does not.
 
     Raises
     ------
@@ -297,5 +295,5 @@ def model_downsample(model: dict[str, Any], slide: Slide, given_mpp: float | Non
         If the model has a resolution and the slide has none.
     """
     if model["mpp"]:
-        return model["mpp"] / choose_mpp(slide, given_mpp)
+        return model["mpp"] / choose_mpp(slide)
     return 1 / (model["resize"] or 1)

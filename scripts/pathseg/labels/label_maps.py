@@ -6,8 +6,8 @@ import numpy as np
 import shapely
 
 from pathseg.errors import ImageError
+from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide, resample_labels
-from pathseg.images.slides import read_labels
 from pathseg.labels.drawing import PolygonDrawing
 from pathseg.labels.geojson import Annotation, is_annotation_file, read_annotations
 from pathseg.labels.values import IGNORE, class_counts, to_class_indices

@@ -7,8 +7,9 @@ import numpy as np
 from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import dilation, disk, remove_small_objects
 
+from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide
-from pathseg.images.slides import Slide, read_labels
+from pathseg.images.slides import Slide
 from pathseg.labels.drawing import pixels_inside
 from pathseg.labels.geojson import is_annotation_file, read_annotations
 

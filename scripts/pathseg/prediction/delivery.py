@@ -71,9 +71,9 @@ def load_predictor(
     return models, Predictor(networks, device, compute_type(settings["precision"], device), settings["tta"])
 
 
-def view_of_model(model: Checkpoint, slide: Slide, given_mpp: float | None) -> ResampledSlide:
-    """Return a slide at the model's resolution; `given_mpp` (µm per pixel) is the table's."""
-    return ResampledSlide(slide, model_downsample(model, slide, given_mpp))
+def view_of_model(model: Checkpoint, slide: Slide) -> ResampledSlide:
+    """Return a slide at the model's resolution."""
+    return ResampledSlide(slide, model_downsample(model, slide))
 
 
 def predict_view(

@@ -10,21 +10,19 @@ def slide(mpp):
 
 
 @pytest.mark.parametrize(
-    ("model", "mpp", "given", "expected"),
+    ("model", "mpp", "expected"),
     [
-        ({"mpp": 1.0, "resize": None}, 0.25, None, 4),
-        ({"mpp": 1.0, "resize": None}, None, 0.5, 2),
-        ({"mpp": 1.0, "resize": None}, 0.25, 0.5, 4),  # the file's own pixel size comes first
-        ({"mpp": 0.25, "resize": None}, 0.5, None, 0.5),
-        ({"mpp": None, "resize": 0.5}, 0.25, None, 2),
-        ({"mpp": None, "resize": 0.5}, None, None, 2),
-        ({"mpp": None, "resize": None}, None, None, 1),
+        ({"mpp": 1.0, "resize": None}, 0.25, 4),
+        ({"mpp": 0.25, "resize": None}, 0.5, 0.5),
+        ({"mpp": None, "resize": 0.5}, 0.25, 2),
+        ({"mpp": None, "resize": 0.5}, None, 2),
+        ({"mpp": None, "resize": None}, None, 1),
     ],
 )
-def test_pixels_of_the_slide_per_pixel_of_the_model(model, mpp, given, expected):
-    assert model_downsample(model, slide(mpp), given) == expected
+def test_pixels_of_the_slide_per_pixel_of_the_model(model, mpp, expected):
+    assert model_downsample(model, slide(mpp)) == expected
 
 
 def test_a_slide_without_pixel_size_is_refused_by_name():
     with pytest.raises(ResolutionError, match=r"s\.svs.*`mpp`"):
-        model_downsample({"mpp": 1.0, "resize": None}, slide(None), None)
+        model_downsample({"mpp": 1.0, "resize": None}, slide(None))

@@ -7,8 +7,8 @@ import tifffile
 from PIL import Image
 
 from conftest import write_image
-from pathseg.errors import ImageError, ResolutionError
-from pathseg.images.slides import choose_mpp, open_slide, read_labels
+from pathseg.errors import ImageError
+from pathseg.images.slides import open_slide
 
 PER_CM = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}  # 0.5 µm per pixel
 
@@ -61,11 +61,11 @@ def write_bigtiff(path, picture):
 
 
 FORMATS = [
-    ("classic.tif", write_pyramid, "OpenSlide (generic-tiff)", 2, 0.5, 0),
+    ("classic.tif", write_pyramid, "tifffile", 2, 0.5, 0),
     ("x.ome.tif", write_ome, "tifffile", 2, 0.5, 0),
     ("jpeg.ome.tif", write_ome_jpeg, "tifffile", 2, 0.5, 6),
     ("stripped.tif", write_stripped, "tifffile", 1, 0.5, 0),
-    ("big.tif", write_bigtiff, "OpenSlide (generic-tiff)", 1, 0.5, 0),
+    ("big.tif", write_bigtiff, "tifffile", 1, 0.5, 0),
     ("x.png", write_image, "OpenCV", 1, None, 0),
     ("x.jpg", write_image, "OpenCV", 1, None, 6),
 ]
@@ -108,36 +108,76 @@ def test_grey_tiff_becomes_rgb(tmp_path, picture, photometric):
     np.testing.assert_array_equal(read[..., 1], grey if photometric == "minisblack" else 255 - grey)
 
 
-def test_72_dpi_is_no_pixel_size(tmp_path, picture):
-    tifffile.imwrite(tmp_path / "x.tif", picture, photometric="rgb", resolution=(72, 72), resolutionunit="INCH")
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("layout", ["pages", "planes"])
+def test_red_green_and_blue_in_planes_of_their_own(tmp_path, picture, tiled, layout):
+    planes = np.moveaxis(picture, -1, 0)
+    options = {"tile": (64, 64)} if tiled else {}
+    if layout == "pages":
+        options |= {"photometric": "minisblack", "ome": True, "metadata": {"axes": "CYX"}}
+    else:
+        options |= {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "x.tif", planes, **options)
     slide = open_slide(tmp_path / "x.tif")
-    assert slide.mpp is None
-    assert choose_mpp(slide, 0.25) == 0.25
-    with pytest.raises(ResolutionError, match="x.tif.*column `mpp`"):
-        choose_mpp(slide, None)
+    np.testing.assert_array_equal(slide.read_level(0, 30, 40, 200, 150), picture[40:190, 30:230])
 
 
-class TestLabels:
-    @pytest.mark.parametrize("name", ["m.png", "m.tif"])
-    @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-    def test_values_are_kept(self, tmp_path, rng, name, kind):
-        labels = rng.integers(0, 200, (20, 30)).astype(kind)
-        (tifffile.imwrite if name.endswith("tif") else lambda p, a: cv2.imwrite(str(p), a))(tmp_path / name, labels)
-        np.testing.assert_array_equal(read_labels(tmp_path / name), labels)
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "CYX", "ZYXS", "pages", "imagej"])
+def test_a_stack_is_refused(tmp_path, picture, tiled, axes):
+    options = {"tile": (64, 64)} if tiled else {}
+    stack = np.stack([picture, 255 - picture, picture // 2, picture // 3])
+    stack = stack if axes.endswith("S") or axes == "pages" else stack[..., 0]
+    if axes == "pages":
+        with tifffile.TiffWriter(tmp_path / "x.tif") as tiff:
+            for page in stack:
+                tiff.write(page, photometric="rgb", metadata=None, **options)
+    elif axes == "imagej":
+        tifffile.imwrite(tmp_path / "x.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    else:
+        photometric = "rgb" if axes.endswith("S") else "minisblack"
+        tifffile.imwrite(
+            tmp_path / "x.tif", stack, ome=True, photometric=photometric, metadata={"axes": axes}, **options
+        )
+    with pytest.raises(ImageError, match="x.tif: holds 4 pictures of 384 x 320 pixels"):
+        open_slide(tmp_path / "x.tif")
 
-    def test_an_indexed_image_gives_indices_not_colours(self, tmp_path, rng):
-        labels = rng.integers(0, 3, (20, 30), dtype=np.uint8)
-        image = Image.fromarray(labels, mode="P")
-        image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
-        image.save(tmp_path / "m.png")
-        np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), labels)
 
-    def test_three_equal_channels_are_one(self, tmp_path, rng):
-        labels = rng.integers(0, 3, (20, 30), dtype=np.uint8)
-        write_image(tmp_path / "m.png", np.repeat(labels[..., None], 3, axis=2))
-        np.testing.assert_array_equal(read_labels(tmp_path / "m.png"), labels)
+def test_what_is_not_a_level_is_left_alone(tmp_path, picture):
+    """A thumbnail before the picture, and a label and a macro behind it, are no levels; what is reduced by 8 is one."""
+    eighth = cv2.resize(picture, (48, 40), interpolation=cv2.INTER_AREA)
+    with tifffile.TiffWriter(tmp_path / "x.tif") as tiff:
+        for image, kind in [(picture[:100, :160], 0), (picture, 0), (eighth, 1), (picture[:80, :40], 1)]:
+            tiff.write(image, photometric="rgb", tile=(64, 64), subfiletype=kind, metadata=None)
+    slide = open_slide(tmp_path / "x.tif")
+    assert [(level.width, level.height, level.downsample) for level in slide.levels] == [(384, 320, 1), (48, 40, 8)]
+    np.testing.assert_array_equal(slide.read_level(0, 0, 0, 384, 320), picture)
 
-    def test_colours_are_refused(self, tmp_path, picture):
-        write_image(tmp_path / "m.png", picture)
-        with pytest.raises(ImageError, match="m.png.*colour picture"):
-            read_labels(tmp_path / "m.png")
+
+def test_a_tiff_is_known_by_its_bytes(tmp_path, picture):
+    tifffile.imwrite(tmp_path / "x.png", picture, photometric="rgb")
+    write_image(tmp_path / "y.png", picture).rename(tmp_path / "y.tif")
+    for name, reader in [("x.png", "tifffile"), ("y.tif", "OpenCV")]:
+        slide = open_slide(tmp_path / name)
+        assert slide.reader == reader
+        np.testing.assert_array_equal(slide.read_level(0, 5, 6, 30, 20), picture[6:26, 5:35])
+
+
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+def test_a_transparent_tiff_lies_on_glass(tmp_path, picture, extra):
+    alpha = np.full((320, 384, 1), 255, np.uint8)
+    alpha[:100] = 0
+    shown = np.where(alpha, picture, 0)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.dstack([shown, alpha]), photometric="rgb", extrasamples=[extra], tile=(64, 64)
+    )
+    read = open_slide(tmp_path / "a.tif").read_level(0, 0, 0, 384, 320)
+    np.testing.assert_array_equal(read, np.where(alpha, picture, 255))
+
+
+def test_the_file_is_opened_once(tmp_path, picture, monkeypatch):
+    """Reading does not parse headers again, nor the OME-XML."""
+    write_ome(tmp_path / "x.ome.tif", picture)
+    slide = open_slide(tmp_path / "x.ome.tif")
+    monkeypatch.setattr(tifffile, "TiffFile", None)
+    np.testing.assert_array_equal(slide.read_level(0, 0, 0, 384, 320), picture)
