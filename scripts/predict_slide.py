@@ -45,8 +45,6 @@ def watched(bands: Iterator[Band], view: ResampledSlide) -> Iterator[Band]:
             bar.update(round(band.classes.size / 1e6, 3))
 
 
-
-
 def predict(
     slide: Slide,
     row: dict[str, Any],

@@ -31,6 +31,13 @@ class Layout:
     factors: tuple[int, ...]
 
 
+def smooth_picture(height, width):
+    """Return a picture uint8 [H, W, 3] of smooth waves, which show any shift."""
+    y, x = np.mgrid[0:height, 0:width]
+    waves = (np.sin(x / 9 + y / 31), np.cos(x / 23 - y / 7), np.sin((x + y) / 17))
+    return (np.stack(waves, axis=-1) * 100 + 127).astype(np.uint8)
+
+
 def reduced(picture, factor):
     """Average blocks and leave out what is left of the sides, as scanners do: floor(side / factor) pixels."""
     height, width = (side // factor for side in picture.shape[:2])

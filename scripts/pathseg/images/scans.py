@@ -19,7 +19,7 @@ from pathseg.images.tiff import Read, tiles_of_levels
 BLOCK = 1024
 
 # Formats whose levels are TIFF pages of tiles, laid side by side.
-TILED_TIFF = {"aperio", "leica", "philips-tiff", "trestle"}
+TILED_TIFF = {"aperio", "leica", "philips"}
 
 
 def detect(path: Path) -> str | None:

@@ -85,12 +85,6 @@ def test_formats(tmp_path, picture, name, write, reader, levels, mpp, error):
         assert np.abs(read.astype(int) - half(picture)[13:103, 11:111]).max() <= error
 
 
-def test_a_real_svs(real_data):
-    slide = open_slide(real_data / "slides" / "CMU-1-Small-Region.svs")
-    assert (slide.width, slide.height, slide.mpp) == (2220, 2967, pytest.approx(0.499))
-    assert slide.read_level(0, 1000, 1000, 64, 48).shape == (48, 64, 3)
-
-
 def test_transparency_is_glass(tmp_path, picture):
     alpha = np.full((320, 384, 1), 255, np.uint8)
     alpha[:100] = 0
