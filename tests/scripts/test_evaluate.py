@@ -66,7 +66,8 @@ def test_what_the_search_for_tissue_takes_is_scored_as_delivered(row, tmp_path):
     }
     everywhere, found = count(row), count(row, tissue="auto")
     assert everywhere.unseen.sum() == 0
-    assert 0.9 * 128 * 192 < found.unseen[1] <= 128 * 192
+    # At the table's 0.5 µm per pixel, blur and margin of the search reach 45 pixels far into the glass.
+    assert 0.6 * 128 * 192 < found.unseen[1] <= 128 * 192
     assert found.unseen[0] == 0
     # What is not looked at is background with certainty, but for the pixels between the middles at its edge.
     assert found.confidence[255, 0] > 0.97 * found.unseen[1]

@@ -24,6 +24,15 @@ MPP = 0.25
 PREDICTOR = Predictor([small_unet(depth=3, wf=1)], CPU, torch.float32)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tiles wait for threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @st.composite
 def layouts(draw):
     """Draw how a scan is written: what scanners and converters do, and what they do not mix."""
@@ -125,8 +134,8 @@ def test_a_pixel_has_one_value_on_many_pyramids(tmp_path_factory, **drawn):
     check_one_value(tmp_path_factory.mktemp("scan"), **drawn)
 
 
-@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000 ycbcr", "zlib"])
+@pytest.mark.parametrize("compression", ["jpeg", "zlib"])
 def test_the_tile_changes_no_class_on_an_aperio_scan(tmp_path, compression):
     """The case of the outside review: levels of floor(side / 4), a model of 1 µm on a scan of 0.25."""
     layout = Layout("svs", compression, 240, (4,))
-    check_one_value(tmp_path, layout, (1203, 1601), 1.0, [32, 64, 128], (0.4, 0.6), 1)
+    check_one_value(tmp_path, layout, (803, 1201), 1.0, [64, 100], (0.4, 0.6), 1)
