@@ -9,7 +9,7 @@ import pytest
 import shapely
 import torch
 from build_database import Cutting, Labelling, cut, open_source
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scanner_files import Layout, smooth_picture, write_scan
 from shapely.geometry import mapping
@@ -80,7 +80,8 @@ def check_one_value(folder, layout, size, mpp, tiles, corner, seed):
     inside = whole[y : y + 48, x : x + 48]
     np.testing.assert_array_equal(seen[: inside.shape[0], : inside.shape[1]], inside)
     check_training_tiles(folder, path, mpp, whole)
-    check_openslide_agrees(path, slide)
+    if layout.kind != "ome channels":  # of which OpenSlide sees the first
+        check_openslide_agrees(path, slide)
 
 
 def check_training_tiles(folder, path, mpp, whole):
@@ -111,6 +112,7 @@ def check_openslide_agrees(path, slide):
             assert difference.max() <= 2
 
 
+DRAW = (Phase.explicit, Phase.reuse, Phase.generate)
 DRAWN = {
     "layout": layouts(),
     "size": st.tuples(st.integers(250, 530), st.integers(250, 530)),
@@ -121,14 +123,15 @@ DRAWN = {
 }
 
 
-@settings(max_examples=12, deadline=None)
+# Making a failing case smaller takes minutes and says little.
+@settings(max_examples=12, deadline=None, phases=DRAW)
 @given(**DRAWN)
 def test_a_pixel_has_one_value(tmp_path_factory, **drawn):
     check_one_value(tmp_path_factory.mktemp("scan"), **drawn)
 
 
 @pytest.mark.slow
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250, deadline=None, phases=DRAW)
 @given(**DRAWN)
 def test_a_pixel_has_one_value_on_many_pyramids(tmp_path_factory, **drawn):
     check_one_value(tmp_path_factory.mktemp("scan"), **drawn)
