@@ -159,6 +159,26 @@ def preview_settings(wildcards):
     return {key: training_settings(wildcards)[key] for key in keys}
 
 
+def calibration_part(wildcards):
+    """Return the part that a fold's model is calibrated on."""
+    return validation_part(wildcards.fold)
+
+
+def calibration_images(wildcards):
+    """Return the images of that part."""
+    return [row["image"] for row in part_rows(validation_part(wildcards.fold))]
+
+
+def calibration_masks(wildcards):
+    """Return the masks of that part."""
+    return [row["mask"] for row in part_rows(validation_part(wildcards.fold))]
+
+
+def digest_of_calibration(wildcards):
+    """Return a digest of that part's rows in the split table."""
+    return rows_digest(part_rows(validation_part(wildcards.fold)))
+
+
 def scored_parts(wildcards):
     """Return the parts that are scored, with what the scores call them: none that a model was trained on."""
     if wildcards.fold == "mean_of_folds":
@@ -169,7 +189,7 @@ def scored_parts(wildcards):
 def scored_models(wildcards):
     """Return the model of a fold, or those of all folds, whose mean predicts slides."""
     folds = FOLDS if wildcards.fold == "mean_of_folds" else [wildcards.fold]
-    return collect(rules.train_unet.output.model, experiment=wildcards.experiment, fold=folds)
+    return collect(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=folds)
 
 
 def scored_images(wildcards):
@@ -203,6 +223,12 @@ def counts_of_experiments(wildcards):
     return [path for experiment in EXPERIMENTS for path in counts_of(experiment, SCORED[-1])]
 
 
+def calibrations_of_folds(wildcards):
+    """Return how sure a model is before and after calibration, or the models of all folds."""
+    folds = FOLDS if wildcards.fold == "all_folds" else [wildcards.fold]
+    return collect(rules.calibrate_model.output.table, experiment=wildcards.experiment, fold=folds)
+
+
 def slide_file(wildcards):
     """Return a slide's file."""
     return SLIDES_BY_NAME[wildcards.slide]["path"]
@@ -220,4 +246,4 @@ def slide_mpp(wildcards):
 
 def prediction_models(wildcards):
     """Return the models that predict: the given ones, or those of all folds."""
-    return MODELS or collect(rules.train_unet.output.model, experiment=wildcards.experiment, fold=FOLDS)
+    return MODELS or collect(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=FOLDS)

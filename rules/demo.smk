@@ -29,6 +29,7 @@ if DEMO_SAMPLES:
             code=code("make_demo_cohort"),
             patients=[row["patient"] for row in DEMO_SAMPLES],
             seed=SETTINGS["demo"]["seed"],
+            epithelium=SETTINGS["demo"]["epithelium"],
         message:
             "Draw the demo cohort"
         script:

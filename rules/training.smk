@@ -1,6 +1,7 @@
 """Training, and what a person should see of it.
 
-In: databases. Out: <model>: best.pt, history.tsv, tensorboard/ and pictures.
+In: databases, and the images of validation patients. Out: <model>: trained.pt, and calibrated, best.pt; history.tsv,
+tensorboard/ and pictures.
 """
 
 
@@ -36,7 +37,7 @@ rule train_unet:
         training=training_databases,
         validation=validation_database,
     output:
-        model="<model>/best.pt",
+        model="<model>/trained.pt",
         history="<model>/history.tsv",
         tensorboard=directory("<model>/tensorboard"),
     log:
@@ -59,6 +60,41 @@ rule train_unet:
         "Train {wildcards.experiment}, {wildcards.fold}"
     script:
         "../scripts/train_unet.py"
+
+
+rule calibrate_model:
+    """The trained network with probabilities that mean what they say: what predicts."""
+    input:
+        model=rules.train_unet.output.model,
+        split=ancient(rules.split_patients.output.split),
+        images=calibration_images,
+        masks=calibration_masks,
+    output:
+        model="<model>/best.pt",
+        table="<model>/calibration.tsv",
+    log:
+        "<logs>/calibrate_model/{experiment}.{fold}.log",
+    benchmark:
+        "<benchmarks>/calibrate_model/{experiment}.{fold}.tsv"
+    conda:
+        "../envs/slides.yaml"
+    threads: 8
+    resources:
+        mem_mb=growing(6000),
+        runtime=growing(120),
+        gpu=1,
+    params:
+        code=code("calibrate_model"),
+        rows=digest_of_calibration,
+        part=calibration_part,
+        classes=CLASS_VALUES,
+        ignore_value=SETTINGS["ignore_value"],
+        outside=SETTINGS["outside_annotations"],
+        prediction={key: SETTINGS["prediction"][key] for key in ("tile", "tissue", "precision", "mpp", "resize")},
+    message:
+        "Calibrate {wildcards.experiment}, {wildcards.fold}"
+    script:
+        "../scripts/calibrate_model.py"
 
 
 rule plot_training:
@@ -89,7 +125,7 @@ rule plot_training:
 rule visualize_network:
     """Pictures of what a layer has learned."""
     input:
-        model=rules.train_unet.output.model,
+        model=rules.calibrate_model.output.model,
         database=validation_database,
     output:
         kernels=shown("<model>/kernels.png", "3. Training", "kernels", **MODEL_LABELS, figure="kernels"),

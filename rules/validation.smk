@@ -8,7 +8,7 @@ all folds together, model cards and a comparison of the experiments.
 rule render_panels:
     """Best, median and worst validation tiles."""
     input:
-        model=rules.train_unet.output.model,
+        model=rules.calibrate_model.output.model,
         database=validation_database,
     output:
         sheet=shown("<scores>/panels.png", "5. Panels", "panels", **MODEL_LABELS, figure="best, median, worst"),
@@ -73,6 +73,7 @@ rule summarize_scores:
     """Tables and figures of scores."""
     input:
         counts=counts_of_folds,
+        calibrations=calibrations_of_folds,
     output:
         multiext(
             "<scores>/",
@@ -112,7 +113,7 @@ rule summarize_scores:
 rule write_model_card:
     """A page on a model: data, settings, scores, limits."""
     input:
-        model=rules.train_unet.output.model,
+        model=rules.calibrate_model.output.model,
         training=training_databases,
         validation=validation_database,
         metrics=rules.summarize_scores.output.metrics,

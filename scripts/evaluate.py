@@ -8,25 +8,22 @@ counts : NPZ
     What the scores are computed from, by patient, see `pathseg.scores.counts`.
 """
 
-import itertools
 import logging
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
-from pathseg.images.views import View
 from pathseg.labels.geojson import is_annotation_file
-from pathseg.labels.label_maps import LabelMap, open_instances, open_labels
+from pathseg.labels.label_maps import open_instances, open_labels
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import Checkpoint
 from pathseg.network.devices import choose_devices
-from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
+from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
 from pathseg.prediction.scaling import scaled
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
@@ -35,8 +32,6 @@ from pathseg.table_files import read_table
 
 log = logging.getLogger("pathseg")
 
-# Side in pixels, about, of the parts that are predicted if something in or beside them is known.
-SQUARE = 64
 # Objects and outlines of larger images are not scored, because all of an image must be in memory for that. Annotations
 # of larger slides are compared at the model's resolution: outlines have no pixels of their own, and slides too many.
 LARGEST_PIXELS = 2**26
@@ -74,7 +69,7 @@ def count_image(
     labels = open_labels(row["mask"], grid, scoring.classes, scoring.ignore_value, scoring.outside)
     counts = Counts.zeros(len(scoring.classes))
     # A pixel of the model beyond what is known may be interpolated from.
-    square = max(SQUARE, math.ceil(2 * view.downsample / grid.downsample))
+    square = max(KNOWN_SQUARE, math.ceil(2 * view.downsample / grid.downsample))
     bands = predict_view(view, predictor, settings, wanted=known_part(labels, grid, square))
     small = grid.width * grid.height <= LARGEST_PIXELS
     strips = []
@@ -138,36 +133,6 @@ def add_shapes(
         counts.objects[index] += list(found.values())
         if mpp:
             counts.boundary[index] += count_boundary(true_mask, predicted_mask, known, boundary_um / mpp)
-
-
-def known_part(labels: LabelMap, view: View, square: int) -> np.ndarray:
-    """Return in which parts of a view something is known, or in one beside it, so that no more is predicted.
-
-    Parameters
-    ----------
-    labels
-        What is known.
-    view
-        At the resolution of the labels.
-    square
-        Side of a part in pixels, about.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool [h, w] that covers the view.
-    """
-    n_rows, n_columns = (-(-side // square) for side in (view.height, view.width))
-    # The first pixel of each part; the parts are as large as each other, as `Coverage` takes them to be.
-    tops, lefts = (
-        np.ceil(np.arange(n) * side / n - 0.5).astype(int)
-        for n, side in ((n_rows, view.height), (n_columns, view.width))
-    )
-    known = np.zeros((n_rows, n_columns), bool)
-    for row, (top, bottom) in enumerate(itertools.pairwise([*tops, view.height])):
-        strip = labels.read(0, top, view.width, bottom - top) != IGNORE
-        known[row] = np.logical_or.reduceat(strip.any(axis=0), lefts)
-    return binary_dilation(known, np.ones((3, 3), bool))
 
 
 if __name__ == "__main__":

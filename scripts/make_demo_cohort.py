@@ -76,7 +76,13 @@ def write_slide(path: Path, image: np.ndarray) -> None:
 
 
 def make_cohort(
-    images: list[str], masks: list[str], slides: list[str], patients: list[str], seed: int, threads: int
+    images: list[str],
+    masks: list[str],
+    slides: list[str],
+    patients: list[str],
+    seed: int,
+    epithelium: float | None,
+    threads: int,
 ) -> None:
     """Draw the fields of patients and the slides of further ones.
 
@@ -90,16 +96,18 @@ def make_cohort(
         Whose each field is. The order of their names fixes their tissue.
     seed
         Seed of everything drawn.
+    epithelium
+        Share of the tissue that is epithelium, see `draw_patient`.
     threads
         Images drawn at a time.
     """
     numbers = {name: number for number, name in enumerate(sorted(set(patients)))}
     jobs = []
     for index, (image, mask, name) in enumerate(zip(images, masks, patients, strict=True)):
-        patient = draw_patient(np.random.default_rng([seed, 0, numbers[name]]))
+        patient = draw_patient(np.random.default_rng([seed, 0, numbers[name]]), epithelium)
         jobs.append((make_field, patient, image, mask, np.random.default_rng([seed, 1, index])))
     for index, (slide, size) in enumerate(zip(slides, itertools.cycle(SLIDE_SIZES), strict=False)):
-        patient = draw_patient(np.random.default_rng([seed, 0, len(numbers) + index]))
+        patient = draw_patient(np.random.default_rng([seed, 0, len(numbers) + index]), epithelium)
         jobs.append((make_slide, patient, slide, *size, np.random.default_rng([seed, 2, index])))
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(threads) as pool:
@@ -121,6 +129,7 @@ if __name__ == "__main__":
         list(snakemake.output.slides),
         list(snakemake.params.patients),
         snakemake.params.seed,
+        snakemake.params.epithelium,
         snakemake.threads,
     )
     log.info("drew %d images and %d slides", len(snakemake.output.images), len(snakemake.output.slides))

@@ -8,11 +8,13 @@ metrics, metrics_html : TSV and HTML
 per_patient, per_patient_html : TSV and HTML
     The scores of each patient.
 confusion, calibration, thresholds, patients : PNG and SVG
-    Confusion matrix; reliability diagram; precision, recall and Dice over thresholds; Dice of each patient.
+    Confusion matrix; reliability diagram, before and after calibration; precision, recall and Dice over thresholds;
+    Dice of each patient.
 """
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pathseg.figures import save_figure
@@ -23,13 +25,24 @@ from pathseg.scores.tables import patient_table, score_table
 from pathseg.table_files import save_table
 
 
+def read_calibrations(paths: list[str]) -> dict[str, np.ndarray]:
+    """Add up the tables of `calibrate_model`: `before`, `after` and perhaps `unseen`, each float [256, 2]."""
+    together = pd.concat(pd.read_csv(path, sep="\t") for path in paths)
+    tables = together.groupby(["calibration", "probability"], sort=False)[["wrong", "right"]].sum()
+    return {name: table.to_numpy() for name, table in tables.groupby(level="calibration", sort=False)}
+
+
 def figures_of(
-    patients: PatientCounts, table: pd.DataFrame, per_patient: pd.DataFrame, classes: list[dict[str, Any]]
+    patients: PatientCounts,
+    table: pd.DataFrame,
+    per_patient: pd.DataFrame,
+    classes: list[dict[str, Any]],
+    calibrations: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """Draw all figures, by name."""
     return {
         "confusion": draw_confusion(patients, [class_["name"] for class_ in classes]),
-        "calibration": draw_calibration(patients, table),
+        "calibration": draw_calibration(patients, table, calibrations),
         "thresholds": draw_thresholds(patients, classes),
         "patients": draw_patients(per_patient, table, classes),
     }
@@ -44,7 +57,8 @@ if __name__ == "__main__":
     table["objects"] = [patients.objects if score.startswith("object") else "" for score in table["score"]]
     save_table(table, output.metrics, output.metrics_html)
     save_table(per_patient, output.per_patient, output.per_patient_html)
-    for name, figure in figures_of(patients, table, per_patient, classes).items():
+    calibrations = read_calibrations(snakemake.input.calibrations)
+    for name, figure in figures_of(patients, table, per_patient, classes, calibrations).items():
         for ending in ("png", "svg"):
             save_figure(figure, output[f"{name}_{ending}"])
     dice = table[(table["score"] == "dice") & (table["over"] == "pooled")]

@@ -139,6 +139,7 @@ def write_outputs(
             "optim_dict": {},
             "best_loss_on_test": best["loss"],
             "best_dice": best["score"],
+            "class_weights": trainer.weights.tolist(),
             "classes": job.classes,
             "mpp": attributes["mpp"],
             "resize": attributes["resize"],

@@ -88,6 +88,7 @@ def model_card(
         SCORES_TEXT,
         score_lines(scores, names),
         shape_text(scores, boundary_um),
+        calibration_text(checkpoint, names),
         "## Limits",
         limits_text(scores, names),
         "## Settings",
@@ -163,6 +164,21 @@ def shape_text(scores: pd.DataFrame, boundary_um: float) -> str:
     }
     objects = scores.loc[scores["score"].str.startswith("object"), "objects"].iloc[0]
     return f"Objects are {kinds[objects]}; predicted ones, what is connected. Outlines count within {boundary_um:g} µm."
+
+
+def calibration_text(checkpoint: Checkpoint, names: list[str]) -> str:
+    """Say what was done to make probabilities mean what they say, and what it changed."""
+    calibration = checkpoint["calibration"]
+    biases = ", ".join(f"{name} {value:+.2f}" for name, value in zip(names, calibration["bias"], strict=True))
+    errors = calibration["errors"]
+    text = (
+        f"Its probabilities are calibrated on the validation patients: temperature {calibration['temperature']:.2f}, "
+        f"biases {biases}. Calibration error at the model's resolution: {errors['before']:.3f} as trained, "
+        f"{errors['after']:.3f} calibrated"
+    )
+    if "unseen" in errors:
+        return f"{text}, {errors['unseen']:.3f} on validation patients whom a calibration was fitted without."
+    return f"{text}, on the same patient; with several, it would be known for unseen ones."
 
 
 def limits_text(scores: pd.DataFrame, names: list[str]) -> str:

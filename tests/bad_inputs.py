@@ -583,6 +583,11 @@ for name, run, words in [
     ("a class whose name is none", model(lambda c, _: c.update(classes=named("a", ("b",)))), ("is not a text",)),
     ("classes that are texts", model(lambda c, _: c.update(classes=["a", "b"])), ("not a list of what each class is",)),
     ("weights that are not numbers", model(break_weight), ("weights that are not numbers (in last.weight)",)),
+    (
+        "a calibration for other classes",
+        model(lambda c, _: c.update(calibration={"temperature": 1.0, "bias": [0.0]})),
+        ("its calibration (temperature 1.0, 1 biases) does not fit 2 classes",),
+    ),
     ("models of different classes", other_classes, ("its classes",)),
 ]:
     add("Models", name, run, *words)

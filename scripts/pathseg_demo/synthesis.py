@@ -16,6 +16,8 @@ from pathseg.images.stains import OD_FROM_HED
 MPP = 0.5
 
 ORIENTATIONS = 8
+# Share of the tissue that is epithelium, over patients.
+MEAN_EPITHELIUM = 0.425
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,16 @@ class Patient:
     inflammation: float
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
-    """Draw a patient's stain strength, hue and tissue."""
+def draw_patient(rng: np.random.Generator, epithelium: float | None = None) -> Patient:
+    """Draw a patient's stain strength, hue and tissue.
+
+    Parameters
+    ----------
+    rng
+        Source of all randomness.
+    epithelium
+        Share of the tissue that is epithelium, of the patients' mean; None for 0.3 to 0.55.
+    """
     stains = OD_FROM_HED[:2] + rng.normal(0, 0.045, (2, 3))
     stains = np.clip(stains, 0.02, None)
     return Patient(
@@ -55,7 +65,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         strengths=(float(rng.uniform(0.7, 1.3)), float(rng.uniform(0.65, 1.35))),
         nucleus=float(rng.uniform(7.0, 9.0)),
         nest=float(rng.uniform(34, 52)),
-        epithelium=float(rng.uniform(0.3, 0.55)),
+        epithelium=float(rng.uniform(0.3, 0.55) * (1 if epithelium is None else epithelium / MEAN_EPITHELIUM)),
         inflammation=float(rng.uniform(0.08, 0.3)),
     )
 

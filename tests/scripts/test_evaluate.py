@@ -5,12 +5,13 @@ import evaluate
 import numpy as np
 import pytest
 import torch
-from evaluate import Scoring, add_shapes, count_image, known_part
+from evaluate import Scoring, add_shapes, count_image
 
 from conftest import CLASSES, small_unet, write_image
 from pathseg.images.views import ArrayView
 from pathseg.labels.label_maps import LabelImage
 from pathseg.labels.values import IGNORE
+from pathseg.prediction.delivery import known_part
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.counts import Counts, one_or_both
 from pathseg.scores.objects import OBJECT_COUNTS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compare_experiments import comparison, draw_comparison
 from summarize_scores import figures_of
-from write_model_card import data_table, limits_text, score_lines
+from write_model_card import calibration_text, data_table, limits_text, score_lines
 
 from conftest import CLASSES
 from pathseg.errors import DatabaseError
@@ -107,10 +107,13 @@ def test_a_class_may_have_any_name(many, tmp_path):
 
 
 def test_figures_say_what_the_tables_say(patients, table):
-    figures = figures_of(patients, table, patient_table(patients, NAMES), CLASSES)
+    before = np.zeros((256, 2))
+    before[204] = 30, 70
+    figures = figures_of(patients, table, patient_table(patients, NAMES), CLASSES, {"before": before, "after": before})
     error = table[(table["score"] == "ece") & (table["part"] == "test")]["value"].iloc[0]
     legend = [text.get_text() for text in figures["calibration"].axes[0].get_legend().get_texts()]
     assert f"test: calibration error {error:.3f}" in legend
+    assert "validation, not calibrated: calibration error 0.100" in legend
     titles = [axes.get_title(loc="left") or axes.get_title() for axes in figures["confusion"].axes]
     assert len(titles) == 2
     points = [len(dots.get_offsets()) for dots in figures["patients"].axes[0].collections]
@@ -130,6 +133,23 @@ def test_a_card_has_scores_with_intervals_and_warns(table):
 def test_a_card_has_intervals_of_four_patients_or_more(many):
     line = score_lines(score_table(many, NAMES), NAMES).splitlines()[3]
     assert re.match(r"\| validation, 6 patients \| epithelium \| 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) \|", line)
+
+
+def test_a_card_says_what_calibration_did():
+    errors = {"before": 0.061, "after": 0.01, "unseen": 0.02}
+    calibration = {"temperature": 1.5, "bias": [0.25, -0.25], "errors": errors}
+    text = calibration_text({"calibration": calibration}, NAMES)
+    assert "temperature 1.50, biases stroma +0.25, epithelium -0.25" in text
+    assert "0.061 as trained, 0.010 calibrated, 0.020 on validation patients whom" in text
+    errors.pop("unseen")
+    assert "on the same patient" in calibration_text({"calibration": calibration}, NAMES)
+
+
+def test_a_card_warns_of_what_the_search_for_tissue_takes(table):
+    assert "for glass" not in limits_text(table, NAMES)
+    lost = table["score"] == "lost_in_search"
+    table.loc[lost, "value"] = 0.034
+    assert "takes 3.4 % of what is not stroma for glass" in limits_text(table, NAMES)
 
 
 def test_a_card_counts_patients_once():

@@ -105,6 +105,10 @@ def test_the_model_file_says_what_it_is(finished):
     assert set(tutorial.split()) <= set(checkpoint)
     assert (checkpoint["mpp"], checkpoint["tile_size"]) == (1.0, 64)
     assert checkpoint["classes"][1] == {"name": "epithelium", "mask_value": 255}
+    trained = torch.load(finished.folder / "results/models/default/holdout/trained.pt", weights_only=True)
+    assert checkpoint["calibration"]["temperature"] > 0
+    assert "calibration" not in trained
+    assert all(torch.equal(checkpoint["model_dict"][name], values) for name, values in trained["model_dict"].items())
 
 
 def test_a_given_model_predicts_without_training_data(finished, tmp_path):

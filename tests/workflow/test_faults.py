@@ -26,7 +26,7 @@ from conftest import ROOT, mounted_disk
 from workflow_conftest import write_slide
 
 DATABASE = "results/databases/train.h5"
-MODEL = "results/models/default/holdout/best.pt"
+MODEL = "results/models/default/holdout/trained.pt"
 SLIDE = "results/slides/default/slide 0"
 # The file that a rule makes (last), and what tells that it is in the middle of it.
 STAGES = {

@@ -9,6 +9,7 @@ from workflow_conftest import write_slide
 
 AFTER_TRAINING = {
     "train_unet": 1,
+    "calibrate_model": 1,
     "plot_training": 1,
     "visualize_network": 1,
     "render_panels": 1,

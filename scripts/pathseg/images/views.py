@@ -106,10 +106,14 @@ class Coverage:
 
     def rows(self, y: int, height: int) -> np.ndarray:
         """Return rows y ... y+height-1 of the mask at the view's size: bool [height, width]."""
-        rows = self._rows[y : y + height]
+        return self.part(y, 0, height, self.width)
+
+    def part(self, y: int, x: int, height: int, width: int) -> np.ndarray:
+        """Return a rectangle of the mask at the view's size, which lies inside the view: bool [height, width]."""
+        rows, columns = self._rows[y : y + height], self._columns[x : x + width]
         if not self.mask[rows[0] : rows[-1] + 1].any():
-            return np.zeros((height, self.width), bool)
-        return self.mask[np.ix_(rows, self._columns)]
+            return np.zeros((height, width), bool)
+        return self.mask[np.ix_(rows, columns)]
 
     def extent(self, y: int, x: int, height: int, width: int) -> tuple[int, int, int, int] | None:
         """Return (y0, x0, y1, x1) that encloses the tissue in a rectangle, all in pixels of the view; None if none."""

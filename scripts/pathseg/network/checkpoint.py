@@ -15,6 +15,7 @@ from numpy._core import multiarray
 from pathseg.errors import CheckpointError
 from pathseg.files import atomic_path
 from pathseg.names import class_name_fault, twins
+from pathseg.network.calibration import calibrate, calibration_of
 from pathseg.network.unet import ARCHITECTURE_KEYS, UNet
 
 # The tutorial's files hold two float32 scalars of NumPy 1; NumPy 2 pickles them under another name.
@@ -133,12 +134,12 @@ def _shown(value: Any) -> str:
 
 
 def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
-    """Make the network that a checkpoint describes, with its weights, in evaluation mode.
+    """Make the network that a checkpoint describes, with its weights and calibration, in evaluation mode.
 
     Raises
     ------
     CheckpointError
-        If the weights do not fit the architecture that the file itself names, or are not finite.
+        If the weights or the calibration do not fit the architecture that the file itself names, or are not finite.
     """
     if checkpoint["in_channels"] != 3:
         raise CheckpointError(
@@ -160,6 +161,9 @@ def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
     broken = [name for name, values in network.state_dict().items() if not torch.isfinite(values).all()]
     if broken:
         raise CheckpointError(f"{path}: has weights that are not numbers (in {broken[0]}); train it again")
+    calibration = calibration_of(checkpoint, str(path))
+    if calibration:
+        calibrate(network, calibration)
     return network.eval()
 
 

@@ -236,15 +236,7 @@ def predict_bands(
         One for each row of tiles.
     """
     step_y, step_x = predictor.kept_size(view.width, tile)
-    everywhere = np.ones((1, 1), bool)
-    covers, where = (
-        Coverage(everywhere if mask is None else mask, view.width, view.height) for mask in (tissue, wanted)
-    )
-    tiles = [
-        [_needed_part((covers, where), y, x, step_y, step_x, predictor.stride) for x in range(0, view.width, step_x)]
-        for y in range(0, view.height, step_y)
-    ]
-    rows = [[tile for tile in row if tile] for row in tiles]
+    covers, rows = _plan(view, (tissue, wanted), step_y, step_x, predictor.stride)
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
         pixels = _read_ahead(reader, predictor, view, list(itertools.chain.from_iterable(rows)))
         for number, (y, row) in enumerate(zip(range(0, view.height, step_y), rows, strict=True), start=1):
@@ -255,6 +247,43 @@ def predict_bands(
             yield band
             if number % BANDS_BETWEEN_TRIMS == 0:
                 give_back_memory(MEMORY_BYTES)
+
+
+@torch.inference_mode()
+def predict_tiles(
+    view: View, predictor: Predictor, tile: int | None, tissue: np.ndarray | None, wanted: np.ndarray | None = None
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Predict a slide tile by tile, without rounding; the parameters are those of `predict_bands`.
+
+    Yields
+    ------
+    x, y : int
+        Corner, in pixels of the view.
+    probabilities : numpy.ndarray
+        float32 [C, h, w].
+    tissue : numpy.ndarray
+        bool [h, w], what was to be looked at.
+    """
+    step_y, step_x = predictor.kept_size(view.width, tile)
+    covers, rows = _plan(view, (tissue, wanted), step_y, step_x, predictor.stride)
+    tiles = list(itertools.chain.from_iterable(rows))
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+        for part, pixels in zip(tiles, _read_ahead(reader, predictor, view, tiles), strict=True):
+            probabilities = predictor.predict(pixels, part.height, part.width).cpu().numpy()
+            yield part.x, part.y, probabilities, covers.part(part.y, part.x, part.height, part.width)
+
+
+def _plan(
+    view: View, masks: tuple[np.ndarray | None, np.ndarray | None], step_y: int, step_x: int, stride: int
+) -> tuple[Coverage, list[list[_Tile]]]:
+    """Return where there is tissue, the first mask, and the tiles of each row that both masks need."""
+    everywhere = np.ones((1, 1), bool)
+    covers, where = (Coverage(everywhere if mask is None else mask, view.width, view.height) for mask in masks)
+    tiles = [
+        [_needed_part((covers, where), y, x, step_y, step_x, stride) for x in range(0, view.width, step_x)]
+        for y in range(0, view.height, step_y)
+    ]
+    return covers, [[tile for tile in row if tile] for row in tiles]
 
 
 def _read_ahead(

@@ -6,13 +6,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pathseg.scores.calibration import CALIBRATION_BINS, calibration, threshold_curves
+from pathseg.scores.calibration import CALIBRATION_BINS, calibration, expected_calibration_error, threshold_curves
 from pathseg.scores.counts import PatientCounts
 from pathseg.scores.intervals import OF_PATIENTS
 from pathseg.scores.pixels import overall_accuracy
 from pathseg.scores.tables import ECE
 
 PART_COLORS = {"validation": "#0072B2", "test": "#D55E00", "test, mean of folds": "#009E73"}
+CALIBRATION_LINES = {
+    "before": ("validation, not calibrated", "x:"),
+    "unseen": ("validation, calibrated on other patients", "+:"),
+}
 
 
 def _parts(patients: PatientCounts) -> list[str]:
@@ -44,11 +48,25 @@ def draw_confusion(patients: PatientCounts, names: list[str]) -> Figure:
     return figure
 
 
-def draw_calibration(patients: PatientCounts, table: pd.DataFrame) -> Figure:
-    """Draw how often the model is right where it is so sure, and how often it is so sure."""
+def draw_calibration(patients: PatientCounts, table: pd.DataFrame, calibrations: dict[str, np.ndarray]) -> Figure:
+    """Draw how often the model is right where it is so sure, and how often it is so sure.
+
+    Parameters
+    ----------
+    patients, table
+        What was counted, and the scores.
+    calibrations
+        `Counts.confidence` on the validation patients: `before` calibration and, where there are several patients,
+        `unseen`, each patient by a calibration that was fitted without them.
+    """
     figure = Figure(figsize=(6, 6))
     reliability, amount = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     reliability.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="perfect")
+    for name, (title, style) in CALIBRATION_LINES.items():
+        if name in calibrations:
+            _, mean, right, _ = calibration(calibrations[name], CALIBRATION_BINS)
+            error = expected_calibration_error(calibrations[name])
+            reliability.plot(mean, right, style, color="#777777", label=f"{title}: calibration error {error:.3f}")
     errors = table[(table["score"] == ECE) & (table["over"] == "pooled")].set_index("part")["value"]
     parts = _parts(patients)
     for number, part in enumerate(parts):

@@ -138,6 +138,7 @@ def test_coverage_finds_the_extent_of_tissue():
     assert covers.extent(0, 0, 40, 20) is None
     assert covers.extent(12, 0, 20, 25) == (12, 20, 20, 25)
     assert covers.rows(5, 10).sum() == 5 * 10
+    assert covers.part(15, 10, 9, 12).sum() == 5 * 2
 
 
 @pytest.mark.parametrize(

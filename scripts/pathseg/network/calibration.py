@@ -1,0 +1,67 @@
+"""Make a network's probabilities mean what they say: a temperature, and a bias for each class.
+
+Class weights, the soft Dice loss and a long training change what a network calls probable. The logits are divided by a
+temperature (Guo et al. 2017, arXiv 1706.04599) and shifted by class, so that the cross-entropy on patients whom the
+network was not trained on is least (fitted by `pathseg.prediction.calibrating`). Both are part of the last convolution
+then, and cost nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pathseg.errors import CheckpointError
+from pathseg.network.unet import UNet
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is done to logits: divided by `temperature`, then `bias` is added.
+
+    Attributes
+    ----------
+    temperature : float
+        Above 1 if the network was too sure.
+    bias : tuple of float
+        Of each class; they sum to 0.
+    """
+
+    temperature: float
+    bias: tuple[float, ...]
+
+    def of_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated logits [n, C]."""
+        return logits / self.temperature + np.array(self.bias)
+
+
+def calibration_of(checkpoint: dict[str, Any], path: str) -> Calibration | None:
+    """Return the calibration that a model file holds, or None: files of the tutorial have none.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not what `Calibration` says.
+    """
+    stored = checkpoint.get("calibration")
+    if stored is None:
+        return None
+    try:
+        temperature, bias = float(stored["temperature"]), tuple(float(value) for value in stored["bias"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its calibration is not a temperature and biases; train it again") from error
+    if not (np.isfinite([temperature, *bias]).all() and temperature > 0 and len(bias) == checkpoint["n_classes"]):
+        raise CheckpointError(
+            f"{path}: its calibration (temperature {temperature}, {len(bias)} biases) does not fit "
+            f"{checkpoint['n_classes']} classes; train it again"
+        )
+    return Calibration(temperature, bias)
+
+
+@torch.no_grad()
+def calibrate(network: UNet, calibration: Calibration) -> None:
+    """Multiply a calibration into the last convolution, whose output are the logits."""
+    for values in network.last.parameters():
+        values.div_(calibration.temperature)
+    network.last.get_parameter("bias").add_(torch.tensor(calibration.bias))
