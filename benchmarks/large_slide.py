@@ -26,7 +26,8 @@ from prediction import train
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.tissue import find_tissue
-from pathseg.network.devices import choose_devices, compute_type
+from pathseg.network.devices import choose_devices
+from pathseg.network.precision import prediction_type
 from pathseg.network.unet import UNet
 from pathseg.prediction.inference import Predictor, predict_bands
 from pathseg.prediction.outputs import SlideOutputs
@@ -91,7 +92,7 @@ def predict_one(slide_path: Path, model: Path, wf: int, threads: int) -> None:
     (device,) = choose_devices(0, threads)
     network = UNet(depth=5, wf=wf)
     network.load_state_dict(torch.load(model, weights_only=True))
-    predictor = Predictor([network.eval()], device, compute_type("auto", device))
+    predictor = Predictor([network.eval()], device, prediction_type("auto", network.eval(), device))
     started = time.perf_counter()
     slide = open_slide(slide_path)
     view, tissue = ResampledSlide(slide, 1.0), find_tissue(slide)

@@ -27,7 +27,8 @@ from pathseg.images.slides import open_slide
 from pathseg.images.views import ArrayView
 from pathseg.labels.values import IGNORE
 from pathseg.memory import give_back_memory
-from pathseg.network.devices import autocast, choose_devices, compute_type
+from pathseg.network.devices import choose_devices
+from pathseg.network.precision import autocast, prediction_type
 from pathseg.network.unet import UNet
 from pathseg.prediction.inference import Predictor, predict_bands
 from pathseg.prediction.outputs import SlideOutputs
@@ -57,8 +58,7 @@ def train(network: UNet, image: np.ndarray, mask: np.ndarray, steps: int) -> UNe
         masks = np.stack([mask[y : y + 256, x : x + 256] for y, x in corners]).astype(np.uint8)
         tiles = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks), None
         inputs, truth, _ = augment(*tiles, Augmentation(), draw_params(8, 256, Augmentation(), generator))
-        with autocast(torch.device("cpu"), compute_type("auto", torch.device("cpu"))):
-            logits = network(inputs.contiguous(memory_format=torch.channels_last))
+        logits = network(inputs.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
         F.cross_entropy(logits.float(), truth, ignore_index=IGNORE).backward()
         optimizer.step()
@@ -119,7 +119,7 @@ def pathseg_array(predictor: Predictor, image: np.ndarray) -> np.ndarray:
 def monai(network: UNet, image: np.ndarray, overlap: float, mode: str, fast: bool) -> np.ndarray:
     """Predict an array with MONAI: float32 [C, H, W]."""
     device = torch.device("cpu")
-    dtype = compute_type("auto", device) if fast else torch.float32
+    dtype = prediction_type("auto", network, device) if fast else torch.float32
     inputs = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
     def predict(tiles: torch.Tensor) -> torch.Tensor:
@@ -156,7 +156,7 @@ def compare(image: np.ndarray, mask: np.ndarray, wf: int, rounds: int, folder: P
     """Measure one width of network and print a table."""
     torch.manual_seed(0)
     network = train(UNet(depth=5, wf=wf), image, mask, steps=300 if wf < 4 else 150)
-    predictor = Predictor([network], device, compute_type("auto", device))
+    predictor = Predictor([network], device, prediction_type("auto", network, device))
     plain = UNet(depth=5, wf=wf)
     plain.load_state_dict(network.state_dict())
     plain.eval()

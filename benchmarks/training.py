@@ -22,7 +22,8 @@ from scipy import ndimage
 from skimage.util import view_as_windows
 from torch import nn
 
-from pathseg.network.devices import autocast, choose_devices
+from pathseg.network.devices import choose_devices
+from pathseg.network.precision import autocast
 from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer, TrainingSettings
 from pathseg.network.unet import UNet

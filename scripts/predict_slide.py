@@ -31,6 +31,7 @@ from pathseg.images.slides import Slide, open_slide
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import Checkpoint, class_names
 from pathseg.network.devices import choose_devices, describe
+from pathseg.network.precision import name_of
 from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Band, Predictor
 from pathseg.prediction.outputs import SlideOutputs, class_rows
@@ -120,6 +121,7 @@ if __name__ == "__main__":
             "models": [{"file": path, "sha256": file_digest(path)} for path in paths],
             "pathseg_version": __version__,
             "device": describe(device),
+            "precision": name_of(predictor.dtype),
             "seconds": round(seconds, 1),
         }
         outputs["summary"].write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

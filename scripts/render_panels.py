@@ -21,7 +21,8 @@ from pathseg.images.views import ArrayView
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import build_network, class_names, load_checkpoint
-from pathseg.network.devices import choose_devices, compute_type
+from pathseg.network.devices import choose_devices
+from pathseg.network.precision import prediction_type
 from pathseg.prediction.inference import Predictor, predict_bands
 from pathseg.scores.pixels import confusion_matrix, mean_dice
 from pathseg.tiles.database import TileDatabase
@@ -141,7 +142,7 @@ if __name__ == "__main__":
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     checkpoint = load_checkpoint(snakemake.input.model)
     network = build_network(checkpoint, snakemake.input.model)
-    predictor = Predictor([network], device, compute_type("auto", device))
+    predictor = Predictor([network], device, prediction_type("auto", network, device, checkpoint.get("precision")))
     names = class_names(checkpoint)
     colors = colors_of(names, params.classes)
     with TileDatabase(snakemake.input.database) as database:

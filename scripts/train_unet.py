@@ -31,6 +31,7 @@ from pathseg.files import atomic_path
 from pathseg.logs import start_log
 from pathseg.network.checkpoint import save_checkpoint
 from pathseg.network.devices import choose_devices, describe, prepare_gpu
+from pathseg.network.precision import record_of
 from pathseg.network.processes import process_count, process_number, run_on_devices
 from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer, TrainingSettings
@@ -121,6 +122,13 @@ def train(device: torch.device, job: Job) -> None:
         )
 
 
+def trained_network(architecture: dict[str, Any], best: dict[str, Any]) -> UNet:
+    """Return the network of the best snapshot, ready to predict."""
+    network = UNet(**architecture)
+    network.load_state_dict(best["model_dict"])
+    return network.eval()
+
+
 def write_outputs(
     job: Job, trainer: Trainer, best: dict[str, Any], architecture: dict[str, Any], attributes: dict[str, Any]
 ) -> None:
@@ -146,6 +154,7 @@ def write_outputs(
             "tile_size": attributes["tile_size"],
             "pathseg_version": __version__,
             "training_digest": digest(trainer.state.definition),
+            "precision": record_of(trainer.dtype, trained_network(architecture, best), trainer.device),
         },
     )
     # What cannot be removed (a file that NFS still holds) is no reason to lose the model.

@@ -54,6 +54,8 @@ def test_a_model_is_written(job):
     model = load_checkpoint(job.output["model"])
     build_network(model, "best.pt")
     assert model["optim_dict"] == {}
+    assert model["precision"]["training"] == "float32"
+    assert model["precision"]["prediction"] in ("float32", "bfloat16")
     assert len(pd.read_csv(job.output["history"], sep="\t")) == 1
     made = sorted(path.name for path in Path(job.output["model"]).parent.iterdir())
     assert made == ["best.pt", "history.tsv", "tensorboard"]

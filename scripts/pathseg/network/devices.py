@@ -4,10 +4,11 @@ import errno
 import fcntl
 import logging
 import os
+import platform
 import stat
 import tempfile
 import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -186,26 +187,27 @@ def describe(device: torch.device, count: int = 1) -> str:
     times = f"{count} x " if count > 1 else ""
     if device.type == "cuda":
         return f"{times}GPU {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return "Apple's GPU"
     return f"{times}CPU, {torch.get_num_threads()} threads"
 
 
-def compute_type(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type that convolutions compute in.
-
-    Parameters
-    ----------
-    precision
-        "float32", "bfloat16", or "auto" for bfloat16 where the hardware has it.
-    device
-        Where they run.
-    """
-    if precision == "auto":
-        return torch.bfloat16 if has_bfloat16(device) else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+def machine_of(device: torch.device) -> str:
+    """Return what decides how fast a device computes: the model of the GPU, or of the processor and its threads."""
+    if device.type != "cpu":
+        return describe(device)
+    known = ("model name", "cpu family", "model", "stepping")
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore").split("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
+    fields = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    words = [fields[key].strip() for key in known if key in fields] or [platform.processor() or platform.machine()]
+    return f"{' '.join(words)}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Say whether a device computes in bfloat16 by itself."""
+    """Say whether a device has instructions for bfloat16; that it is fast in it does not follow."""
     if device.type == "cuda":
         # Since Ampere.
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -216,8 +218,3 @@ def has_bfloat16(device: torch.device) -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Return a context in which convolutions compute in `dtype`."""
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

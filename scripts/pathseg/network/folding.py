@@ -47,7 +47,7 @@ def cast(network: UNet, device: torch.device, dtype: torch.dtype) -> UNet:
                 layer.weight.copy_(rounded(layer.weight, dtype))
     biases = {name: values.clone() for name, values in network.named_parameters() if name.endswith("bias")}
     network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-    if dtype != torch.float32 and device.type == "cpu" and has_bfloat16(device):
+    if dtype == torch.bfloat16 and device.type == "cpu" and has_bfloat16(device):
         for name, layer in [*network.named_modules()]:
             if isinstance(layer, nn.Conv2d):
                 parent, _, attribute = name.rpartition(".")

@@ -21,9 +21,9 @@ from pathseg.labels.values import FULL_EDGE
 from pathseg.logs import progress
 from pathseg.memory import memory_errors_explained
 from pathseg.network.board import contact_sheet, has_pictures, open_board, write_epoch
-from pathseg.network.devices import autocast, compute_type
 from pathseg.network.losses import class_weights, cut_to, edge_band, soft_dice_loss, weighted_cross_entropy
 from pathseg.network.optimisation import decay_of, follow, make_optimizer, make_schedule, renew_statistics
+from pathseg.network.precision import TYPES, autocast, name_of, training_type
 from pathseg.network.processes import (
     all_reduce_sum,
     process_count,
@@ -129,13 +129,13 @@ class Trainer:
         self.training, self.validation = training, validation
         self.settings, self.classes, self.device = settings, classes, device
         self.state = state
-        self.dtype = compute_type(settings.precision, device)
+        side = settings.augmentation.crop or training.databases[0].attributes["tile_size"]
+        self.dtype = training_type(settings.precision, self.network, side, settings.batch_size, device)
         self.steps_per_epoch = math.ceil(len(training) / settings.batch_size)
         self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
         steps = settings.epochs * self.steps_per_epoch
         self.schedule = make_schedule(self.optimizer, round(settings.warmup_epochs * self.steps_per_epoch), steps)
-        # Gradients in 16 bits with few for the exponent would vanish; multiplied, they do not.
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.scaler = self._make_scaler()
         pixels = torch.from_numpy(np.sum([database.class_pixels for database in training.databases], axis=0))
         self.weights = class_weights(settings.class_weights, pixels).to(device)
         self.epoch, self.step = 0, 0
@@ -148,6 +148,10 @@ class Trainer:
         self._saved = time.monotonic()
         self._check_batches()
         self._check_reach()
+
+    def _make_scaler(self) -> torch.amp.GradScaler:
+        """Return what multiplies the loss: in float16, with few bits for the exponent, small gradients would vanish."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def _check_batches(self) -> None:
         smallest = min(map(len, self._plan(0)))
@@ -401,6 +405,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "precision": name_of(self.dtype),
                 "metrics": metrics,
                 "history": self.history,
             },
@@ -415,13 +420,22 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        # What was measured once is kept, whatever this machine would choose.
+        self.dtype = TYPES[state["precision"]]
+        self.scaler = self._make_scaler()
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         if not process_number():
             self._metrics.restore(state["metrics"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history, self.best = state["history"], state["best"]
-        logger.info("goes on from %s: epoch %d, step %d", self.state.file, self.epoch + 1, self.step + 1)
+        logger.info(
+            "goes on from %s: epoch %d, step %d, in %s",
+            self.state.file,
+            self.epoch + 1,
+            self.step + 1,
+            state["precision"],
+        )
 
 
 def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:

@@ -17,7 +17,7 @@ from pathseg.labels.label_maps import LabelMap
 from pathseg.labels.tissue import find_tissue, read_tissue
 from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
-from pathseg.network.devices import compute_type
+from pathseg.network.precision import prediction_type
 from pathseg.prediction.inference import Band, Predictor, predict_bands
 
 # Side in pixels, about, of the parts that are predicted if something in or beside them is known.
@@ -76,7 +76,8 @@ def load_predictor(
     """
     models = load_models(paths, classes, settings)
     networks = [build_network(model, path) for model, path in zip(models, paths, strict=True)]
-    return models, Predictor(networks, device, compute_type(settings["precision"], device), settings["tta"])
+    dtype = prediction_type(settings["precision"], networks[0], device, models[0].get("precision"))
+    return models, Predictor(networks, device, dtype, settings["tta"])
 
 
 def view_of_model(model: Checkpoint, slide: Slide) -> ResampledSlide:

@@ -117,6 +117,14 @@ def test_an_only_gpu_is_locked_too(tmp_path, monkeypatch):
     assert chosen == [torch.device("cuda:0"), [torch.device("cuda:0")]]
 
 
+def test_apples_gpu_is_taken_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_devices(1, 1) == [torch.device("mps")]
+    assert "untried" in caplog.text
+    assert choose_devices(0, 1) == [torch.device("cpu")]
+
+
 def test_opencv_takes_no_more_threads_than_are_granted():
     before = cv2.getNumThreads()
     choose_devices(0, 1)

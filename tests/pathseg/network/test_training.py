@@ -86,6 +86,28 @@ def test_a_state_of_another_training_is_not_used(folder, caplog):
     assert "settings changed" in caplog.text
 
 
+def test_a_training_that_is_gone_on_with_keeps_its_precision(folder, monkeypatch):
+    auto = dataclasses.replace(SETTINGS, precision="auto")
+    monkeypatch.setattr(training, "training_type", lambda *arguments: torch.bfloat16)
+    trainer_of(folder, auto).run()
+    monkeypatch.setattr(training, "training_type", lambda *arguments: torch.float32)
+    again = trainer_of(folder, auto)
+    assert again.dtype == torch.float32
+    again._load_state()
+    assert again.dtype == torch.bfloat16
+
+
+def test_it_learns_in_float16(folder):
+    """With a scaled loss, for GPUs that have no bfloat16; gone on with, the scale is kept."""
+    settings = dataclasses.replace(SETTINGS, epochs=8, precision="float16")
+    trainer = trainer_of(folder, settings)
+    assert trainer.scaler.is_enabled()
+    assert trainer.run()["score"] > 0.9
+    again = trainer_of(folder, settings)
+    again._load_state()
+    assert again.scaler.state_dict() == trainer.scaler.state_dict()
+
+
 def test_a_damaged_state_is_not_used(folder, caplog):
     (folder / "state").mkdir()
     (folder / "state" / "state.pt").write_bytes(b"half a state")
