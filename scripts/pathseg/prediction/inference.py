@@ -147,12 +147,12 @@ class Predictor:
     def read(self, view: View, tile: _Tile) -> np.ndarray:
         """Read a tile with its border: uint8 [H, W, 3]."""
         started = time.monotonic()
-        width, height = (self._input_side(side) for side in (tile.width, tile.height))
+        width, height = (self.input_side(side) for side in (tile.width, tile.height))
         pixels = view.read(tile.x - self.border, tile.y - self.border, width, height)
         self.seconds["reading"] += time.monotonic() - started
         return pixels
 
-    def _input_side(self, kept: int) -> int:
+    def input_side(self, kept: int) -> int:
         """Return the side to read so that every network yields at least `kept` pixels."""
         needed = self._up_to_stride(kept) + 2 * self.border
         unpadded = [smallest_input(network, kept) for network in self.networks if not network.padding]

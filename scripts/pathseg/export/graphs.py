@@ -1,0 +1,129 @@
+"""Networks as ONNX graphs, from pixels of 0..255 to probabilities, with nothing left to do outside."""
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pathseg.errors import CheckpointError
+from pathseg.network.folding import folded
+from pathseg.network.unet import UNet
+
+# QuPath's OpenCV reads this version of ONNX's operators, and so does every runtime of the last years.
+OPSET = 17
+# How far probabilities of a graph may be from the network's own, in float32.
+TOLERANCE = 1e-4
+
+
+class ProbabilityGraph(nn.Module):
+    """The mean probability of one or more networks, for images of one size.
+
+    Parameters
+    ----------
+    networks
+        In evaluation mode, with one number of classes; they are not changed.
+    """
+
+    def __init__(self, networks: list[UNet]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(folded(network) for network in networks)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map RGB of 0..255, float32 [1, 3, H, W], to probabilities [1, C, H, W].
+
+        What is further from the rim than the networks' border is what they give inside a larger image. Where a
+        network without padding gives nothing, the probabilities are 0.
+        """
+        each = []
+        for network in self.networks:
+            probabilities = torch.softmax(network(image), dim=1)
+            rows, columns = (
+                (whole - part) // 2 for whole, part in zip(image.shape[-2:], probabilities.shape[-2:], strict=True)
+            )
+            each.append(F.pad(probabilities, (columns, columns, rows, rows)) if rows or columns else probabilities)
+        return sum(each[1:], each[0]) / len(each) if len(each) > 1 else each[0]
+
+
+def export_graph(graph: ProbabilityGraph, path: Path, side: int, any_size: bool = False) -> None:
+    """Write a graph as ONNX.
+
+    Parameters
+    ----------
+    graph
+        What to write.
+    path
+        File to write.
+    side
+        Side of the image that the graph takes, in pixels; it must suit all its networks.
+    any_size
+        Leave the batch and the size open, which OpenCV's reader (QuPath's) does not take, but other runtimes do.
+    """
+    image = torch.zeros(1, 3, side, side)
+    axes = {0: "batch", 2: "height", 3: "width"}
+    with warnings.catch_warnings(), torch.no_grad():
+        # The older of PyTorch's two exporters, whose graphs OpenCV reads; that it is old, and what it cannot fold, is known.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.eval(),
+            (image,),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_axes={"image": axes, "probability": axes} if any_size else None,
+        )
+
+
+def check_graph(path: Path, networks: list[UNet], side: int, border: int) -> float:
+    """Run a graph in OpenCV, as QuPath does, and compare it with the networks.
+
+    Parameters
+    ----------
+    path
+        The graph, for images of one size.
+    networks
+        What it was made from.
+    side, border
+        Side of the image, and how much of its rim does not count, in pixels.
+
+    Returns
+    -------
+    float
+        The largest difference of a probability from the mean of the networks in float32.
+
+    Raises
+    ------
+    CheckpointError
+        If OpenCV cannot read the graph, or the probabilities differ.
+    """
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, side, side)).astype(np.float32)
+    try:
+        net = cv2.dnn.readNetFromONNX(str(path))
+        net.setInput(pixels)
+        found = net.forward()
+    except cv2.error as error:
+        raise CheckpointError(
+            f"{path}: OpenCV {cv2.__version__} cannot run it ({error.err or error}), and so cannot QuPath with "
+            "the same OpenCV; other runtimes may"
+        ) from error
+    wanted = np.mean([_probabilities(network, pixels, border) for network in networks], axis=0)
+    difference = float(np.abs(found[..., border : side - border, border : side - border] - wanted).max())
+    if not difference < TOLERANCE:
+        raise CheckpointError(
+            f"{path}: its probabilities differ by {difference:.2g} from the network's own; the export failed"
+        )
+    return difference
+
+
+@torch.no_grad()
+def _probabilities(network: UNet, pixels: np.ndarray, border: int) -> np.ndarray:
+    """Return what a network gives inside the border: float32 [1, C, h, w]."""
+    probabilities = torch.softmax(network(torch.from_numpy(pixels / 255)), dim=1)
+    cut = border - (pixels.shape[-1] - probabilities.shape[-1]) // 2
+    side = probabilities.shape[-1]
+    return probabilities[..., cut : side - cut, cut : side - cut].numpy()

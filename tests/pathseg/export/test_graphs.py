@@ -1,0 +1,48 @@
+"""Graphs are read back by OpenCV (the engine of QuPath) and by ONNX Runtime, and compared with PyTorch."""
+
+import itertools
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from export_networks import network_of, sizes_of
+from pathseg.errors import CheckpointError
+from pathseg.export.graphs import ProbabilityGraph, check_graph, export_graph
+
+CASES = list(itertools.product(["upconv", "upsample"], [True, False], [2, 5]))
+
+
+@pytest.mark.parametrize(("up_mode", "batch_norm", "depth"), CASES)
+@pytest.mark.parametrize("padding", [True, False])
+def test_a_graph_gives_the_networks_probabilities(tmp_path, up_mode, batch_norm, depth, padding):
+    networks = [network_of(depth, up_mode=up_mode, batch_norm=batch_norm, depth=depth, padding=padding)]
+    border, side = sizes_of(networks)
+    export_graph(ProbabilityGraph(networks), tmp_path / "m.onnx", side)
+    assert check_graph(tmp_path / "m.onnx", networks, side, border) < 1e-4
+
+
+def test_the_mean_of_networks_is_one_graph(tmp_path):
+    networks = [network_of(seed, depth=3) for seed in (0, 1, 2)]
+    border, side = sizes_of(networks)
+    export_graph(ProbabilityGraph(networks), tmp_path / "m.onnx", side)
+    assert check_graph(tmp_path / "m.onnx", networks, side, border) < 1e-4
+
+
+def test_a_graph_of_any_size_takes_batches(tmp_path, rng):
+    network = network_of(0, depth=3, batch_norm=False)
+    export_graph(ProbabilityGraph([network]), tmp_path / "m.onnx", 64, any_size=True)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    pixels = rng.integers(0, 256, (2, 3, 96, 128)).astype(np.float32)
+    (found,) = session.run(None, {"image": pixels})
+    with torch.no_grad():
+        wanted = torch.softmax(network(torch.from_numpy(pixels / 255)), dim=1)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_a_graph_of_other_weights_is_refused(tmp_path):
+    border, side = sizes_of([network_of(0, depth=2)])
+    export_graph(ProbabilityGraph([network_of(0, depth=2)]), tmp_path / "m.onnx", side)
+    with pytest.raises(CheckpointError, match="differ by"):
+        check_graph(tmp_path / "m.onnx", [network_of(1, depth=2)], side, border)
