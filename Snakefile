@@ -35,6 +35,7 @@ include: "rules/training.smk"
 include: "rules/validation.smk"
 include: "rules/slides.smk"
 include: "rules/viewer.smk"
+include: "rules/export.smk"
 include: "rules/run.smk"
 
 

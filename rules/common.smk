@@ -229,6 +229,13 @@ def calibrations_of_folds(wildcards):
     return collect(rules.calibrate_model.output.table, experiment=wildcards.experiment, fold=folds)
 
 
+def exported_models(wildcards):
+    """Return the model of a fold, or all that predict slides."""
+    if wildcards.fold == "all_folds":
+        return prediction_models(wildcards)
+    return collect(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=wildcards.fold)
+
+
 def slide_file(wildcards):
     """Return a slide's file."""
     return SLIDES_BY_NAME[wildcards.slide]["path"]

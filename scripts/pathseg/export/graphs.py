@@ -30,6 +30,8 @@ class ProbabilityGraph(nn.Module):
 
     def __init__(self, networks: list[UNet]) -> None:
         super().__init__()
+        if len({network.padding for network in networks}) > 1:
+            raise CheckpointError("models with and without padding do not fit one graph; export one by one")
         self.networks = nn.ModuleList(folded(network) for network in networks)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -65,7 +67,7 @@ def export_graph(graph: ProbabilityGraph, path: Path, side: int, any_size: bool 
     image = torch.zeros(1, 3, side, side)
     axes = {0: "batch", 2: "height", 3: "width"}
     with warnings.catch_warnings(), torch.no_grad():
-        # The older of PyTorch's two exporters, whose graphs OpenCV reads; that it is old, and what it cannot fold, is known.
+        # The older of PyTorch's two exporters, whose graphs OpenCV reads, warns that it is old.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph.eval(),

@@ -7,6 +7,26 @@ The fields are those of QuPath's classes `OpenCVPixelClassifier`, `PixelClassifi
 from typing import Any
 
 from pathseg.colors import rgb_of
+from pathseg.network.unet import UNet
+
+
+def why_no_classifier(networks: list[UNet], mpp: float | None) -> str | None:
+    """Say why QuPath cannot run networks as pathseg does, or return None.
+
+    Parameters
+    ----------
+    networks
+        What is to be run.
+    mpp
+        µm per pixel that they see, or None.
+    """
+    if mpp is None:
+        return (
+            "the model does not say its µm per pixel, which QuPath asks for; set tiles.mpp and train, or prediction.mpp"
+        )
+    if not all(network.padding for network in networks):
+        return "a network without padding does not start its tiles where QuPath does; train with unet.padding: true"
+    return None
 
 
 def pixel_classifier(

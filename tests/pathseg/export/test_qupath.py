@@ -1,10 +1,11 @@
-"""A pixel classifier is run over a slide as QuPath runs it, by a stand-in written from QuPath's source."""
+"""A pixel classifier is run over an image as QuPath runs it, by the stand-in of tests/as_qupath.py."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from as_qupath import classify_as_qupath
 from export_networks import network_of, sizes_of
 from pathseg.export.graphs import ProbabilityGraph, export_graph
 from pathseg.export.qupath import packed, pixel_classifier
@@ -12,38 +13,6 @@ from pathseg.images.views import ArrayView
 from pathseg.prediction.inference import Predictor, predict_bands
 
 NAMES, COLORS, TILE = ["stroma", "gland", "nerve"], ["#999999", "#0072b2", "#d55e00"], 64
-
-
-def classify_as_qupath(classifier, image):
-    """Return the class map of an image that has the classifier's resolution: uint8 [H, W].
-
-    After `PixelClassificationImageServer`, `OpenCVPixelClassifier` and `ServerTools.getPaddedRequest`: tiles of the
-    input's size without its padding, asked for with the padding around, where pixels outside of the image repeat its
-    edge; a tile that is short is brought to the network's size by reflection on both sides (`OpenCVTools.applyTiled`).
-    """
-    metadata, (dnn, multiply, _convert) = classifier["metadata"], classifier["op"]["op"]["ops"]
-    assert (metadata["inputWidth"], metadata["inputHeight"]) == (dnn["inputWidth"], dnn["inputHeight"])
-    assert [t["channelName"] for t in classifier["op"]["colorTransforms"]] == ["Red", "Green", "Blue"]
-    padding, side = metadata["inputPadding"], metadata["inputWidth"]
-    net = cv2.dnn.readNetFromONNX(dnn["model"]["pathModel"].removeprefix("file:"))
-    height, width = image.shape[:2]
-    around = cv2.copyMakeBorder(image, padding, padding, padding, padding, cv2.BORDER_REPLICATE)
-    classes = np.zeros((height, width), np.uint8)
-    step = side - 2 * padding
-    for y in range(0, height, step):
-        for x in range(0, width, step):
-            rows, columns = min(step, height - y), min(step, width - x)
-            region = around[y : y + rows + 2 * padding, x : x + columns + 2 * padding]
-            top, left = (step - rows) // 2, (step - columns) // 2
-            region = cv2.copyMakeBorder(
-                region, top, step - rows - top, left, step - columns - left, cv2.BORDER_REFLECT_101
-            )
-            net.setInput(region.astype(np.float32).transpose(2, 0, 1)[None] * dnn["model"]["scale"])
-            found = net.forward()[0, :, dnn["padding"]["y1"] : -dnn["padding"]["y2"]]
-            found = found[:, :, dnn["padding"]["x1"] : -dnn["padding"]["x2"]]
-            found = np.rint(found * multiply["values"][0]).astype(np.uint8)
-            classes[y : y + rows, x : x + columns] = found.argmax(0)[top : top + rows, left : left + columns]
-    return classes
 
 
 @torch.no_grad()
