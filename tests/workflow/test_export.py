@@ -13,7 +13,7 @@ from pathseg.images.slides import open_slide
 
 
 def test_an_exported_model_gives_the_delivered_class_map(project):
-    project.configure(prediction={"tissue": "none", "precision": "float32"}, export={"tile": 128})
+    project.configure(prediction={"tissue": "none", "precision": "float32"}, export={"tile": 64})
     project.snakemake("export", "results/slides/default/slide 0/classes.tif")
     folder = project.folder / "results/export/default/holdout"
     record = json.loads((folder / "export.json").read_text())
@@ -27,7 +27,8 @@ def test_an_exported_model_gives_the_delivered_class_map(project):
     assert unquote(urlparse(model["pathModel"]).path) == str(folder / "model.onnx")
     model["pathModel"] = f"file:{folder}/model.onnx"
     border = record["border"]
-    inner = np.s_[border:-border, border:-border]
+    # Whole tiles alone: QuPath shifts those that are short, and this network has hardly learned anything yet.
+    inner = tuple(slice(border, side // 64 * 64) for side in delivered.shape)
     assert (classify_as_qupath(classifier, image)[inner] == delivered[inner]).mean() > 0.999
 
     rows, columns = (side // record["stride"] * record["stride"] for side in image.shape[:2])
