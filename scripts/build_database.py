@@ -23,7 +23,15 @@ from pathseg.geometry import tile_starts
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import choose_mpp, open_slide
 from pathseg.labels.edges import REACH, gap_map
-from pathseg.labels.label_maps import LabelImage, LabelMap, count_labels, open_instances, open_labels
+from pathseg.labels.label_maps import (
+    AnnotatedLabels,
+    LabelImage,
+    LabelMap,
+    check_instances,
+    count_labels,
+    open_instances,
+    open_labels,
+)
 from pathseg.labels.tissue import tissue_share
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
@@ -33,6 +41,8 @@ from pathseg.tiles.database import DatabaseWriter
 
 log = logging.getLogger("pathseg")
 
+# Opened images that wait may take so many bytes together; one may wait however large it is.
+BYTES_AHEAD = 2**28
 # Tiles that a thread cuts at a time, so that a slide's tiles never are in memory together.
 TILES_AT_A_TIME = 32
 
@@ -67,8 +77,10 @@ class Source:
     ----------
     row : dict
         Its row of the split table.
-    view, labels, instances
-        Its pixels, class indices, and numbers of objects if there are any.
+    view, labels
+        Its pixels and class indices.
+    objects
+        Numbers of its objects, for gap maps; None without them.
     corners : list of (int, int)
         Where its tiles start, (x, y) in pixels of the view.
     pixels : numpy.ndarray
@@ -78,7 +90,7 @@ class Source:
     row: dict[str, Any]
     view: ResampledSlide
     labels: LabelMap
-    instances: LabelImage | None
+    objects: LabelMap | None
     corners: list[tuple[int, int]]
     pixels: np.ndarray
 
@@ -91,14 +103,29 @@ def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> 
     slide = open_slide(row["image"], row["mpp"])
     view = ResampledSlide(slide, 1 / cutting.resize if cutting.resize else cutting.mpp / choose_mpp(slide))
     labels = open_labels(row["mask"], view, labelling.classes, labelling.ignore_value, labelling.outside)
-    instances = open_instances(row["instances"], view) if row["instances"] else None
     size, pad = cutting.size, cutting.pad
     xs, ys = (tile_starts(max(side + 2 * pad, size), size, cutting.stride) for side in (view.width, view.height))
     corners = [
         (x - pad, y - pad) for y in ys for x in xs if (labels.read(x - pad, y - pad, size, size) != IGNORE).any()
     ]
     pixels = count_labels(labels, view.width, view.height, len(labelling.classes))
-    return Source(row, view, labels, instances, corners, pixels)
+    objects = open_objects(row, view, labels) if cutting.edge_sigma else None
+    return Source(row, view, labels, objects, corners, pixels)
+
+
+def open_objects(row: dict[str, Any], view: ResampledSlide, labels: LabelMap) -> LabelMap:
+    """Return the numbers of an image's objects: those of the table, or else what is connected in the whole image.
+
+    A tile sees only a part of an object, which may look like two.
+    """
+    if row["instances"]:
+        instances = open_instances(row["instances"], view)
+        known = labels.read(0, 0, view.width, view.height)
+        check_instances(row["instances"], row["mask"], instances.indices, known)
+        return instances
+    if isinstance(labels, AnnotatedLabels):
+        return labels.objects()
+    return LabelImage(connected(labels.read(0, 0, view.width, view.height)), beyond=0)
 
 
 def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tuple[list[np.ndarray], np.ndarray]:
@@ -129,10 +156,7 @@ def edge_map(source: Source, x: int, y: int, size: int, sigma: float) -> np.ndar
     """Return the gap map of a tile, uint8 [H, W], made from so much around it that no border shows."""
     reach = int(np.ceil(REACH * sigma))
     side = size + 2 * reach
-    if source.instances is None:
-        objects = connected(source.labels.read(x - reach, y - reach, side, side))
-    else:
-        objects = source.instances.read(x - reach, y - reach, side, side)
+    objects = source.objects.read(x - reach, y - reach, side, side)
     return gap_map(objects, sigma)[reach : reach + size, reach : reach + size]
 
 
@@ -155,7 +179,7 @@ def cut_all(
     def open_row(row: dict[str, Any]) -> tuple[Source, dict[str, str]]:
         return open_source(row, cutting, labelling), digests(row)
 
-    for source, files in in_order(open_row, rows, threads):
+    for source, files in in_order(open_row, rows, threads, lambda opened: source_bytes(opened[0])):
         chunks = [source.corners[i : i + TILES_AT_A_TIME] for i in range(0, len(source.corners), TILES_AT_A_TIME)]
         yield (
             source,
@@ -164,14 +188,33 @@ def cut_all(
         )
 
 
-def in_order(function: Callable, items: Iterable, threads: int) -> Iterator[Any]:
-    """Yield `function` of each item in order, computed by threads that run only a little ahead."""
+def source_bytes(source: Source) -> int:
+    """Return what an opened image may take of memory: its pixels, its labels and the numbers of its objects."""
+    return source.view.slide.width * source.view.slide.height * (3 + 1 + 4)
+
+
+def in_order(
+    function: Callable, items: Iterable, threads: int, n_bytes: Callable[[Any], int] | None = None
+) -> Iterator[Any]:
+    """Yield `function` of each item in order, computed by threads that run only a little ahead.
+
+    Parameters
+    ----------
+    function, items, threads
+        What is computed, of what, and by how many threads.
+    n_bytes
+        What a result takes of memory. If it is given, only one result is computed ahead until the largest so far says
+        how many fit into `BYTES_AHEAD`.
+    """
+    ahead, largest = 2 * threads, 1
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
+            while len(waiting) > (1 if n_bytes and largest == 1 else max(1, min(ahead, BYTES_AHEAD // largest))):
+                result = waiting.popleft().result()
+                largest = max(largest, n_bytes(result) if n_bytes else 1)
+                yield result
         while waiting:
             yield waiting.popleft().result()
 

@@ -18,7 +18,7 @@ import numpy as np
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.geojson import is_annotation_file
-from pathseg.labels.label_maps import open_instances, open_labels
+from pathseg.labels.label_maps import check_instances, open_instances, open_labels
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import Checkpoint
@@ -72,6 +72,10 @@ def count_image(
     square = max(KNOWN_SQUARE, math.ceil(2 * view.downsample / grid.downsample))
     bands = predict_view(view, predictor, settings, wanted=known_part(labels, grid, square))
     small = grid.width * grid.height <= LARGEST_PIXELS
+    numbers = None
+    if small and row["instances"]:
+        numbers = open_instances(row["instances"], grid).indices
+        check_instances(row["instances"], row["mask"], numbers, labels.read(0, 0, grid.width, grid.height))
     strips = []
     for band in scaled(bands, (view.width, view.height), (grid.width, grid.height)):
         truth = labels.read(0, band.y, grid.width, len(band.classes))
@@ -81,9 +85,9 @@ def count_image(
             strips.append((truth, band.classes))
     if not small:
         log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], grid.width, grid.height)
+        counts.too_large += 1
         return counts
     truth, predicted = (np.concatenate(parts) for parts in zip(*strips, strict=True))
-    numbers = open_instances(row["instances"], grid).indices if row["instances"] else None
     add_shapes(counts, truth, predicted, numbers, slide.mpp and slide.mpp * grid.downsample, scoring.boundary_um)
     return counts
 
@@ -125,7 +129,9 @@ def add_shapes(
     known = truth != IGNORE
     for index in range(1, len(counts.confusion)):
         true_mask, predicted_mask = truth == index, (predicted == index) & known
-        true_objects = connected(true_mask) if numbers is None else np.where(true_mask, numbers, 0)
+        # A class without numbers where others have some is none of objects that touch (stroma beside glands).
+        has_numbers = numbers is not None and (numbers[true_mask] > 0).any()
+        true_objects = np.where(true_mask, numbers, 0) if has_numbers else connected(true_mask)
         found = dict(zip(OBJECT_COUNTS, count_objects(true_objects, connected(predicted_mask)), strict=True))
         for side in ("true", "predicted"):
             found[f"{side}_hausdorff"] *= mpp or 0

@@ -21,7 +21,7 @@ from pathseg.figures import save_figure
 from pathseg.logs import start_log
 from pathseg.scores.counts import PatientCounts, pooled
 from pathseg.scores.figures import draw_calibration, draw_confusion, draw_patients, draw_thresholds
-from pathseg.scores.tables import patient_table, score_table
+from pathseg.scores.tables import of_objects, patient_table, score_table
 from pathseg.table_files import save_table
 
 
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     names = [class_["name"] for class_ in classes]
     patients = pooled(PatientCounts.load(path) for path in snakemake.input.counts)
     table, per_patient = score_table(patients, names), patient_table(patients, names)
-    table["objects"] = [patients.objects if score.startswith("object") else "" for score in table["score"]]
+    table["objects"] = [patients.objects if of_objects(score) else "" for score in table["score"]]
     save_table(table, output.metrics, output.metrics_html)
     save_table(per_patient, output.per_patient, output.per_patient_html)
     calibrations = read_calibrations(snakemake.input.calibrations)

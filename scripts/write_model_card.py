@@ -190,6 +190,11 @@ def limits_text(scores: pd.DataFrame, names: list[str]) -> str:
             number = f"{count} patients" if count > 1 else "1 patient"
             lines.append(f"- The {part} scores are of {number} only, which says little about the next.")
     calibration = scores[(scores["score"] == "ece") & (scores["over"] == "pooled")]
+    if scores["images_too_large"].max() > 0:
+        lines.append(
+            f"- {scores['images_too_large'].max():.0f} images are too large for scores of objects and outlines, which "
+            "are of the others."
+        )
     lost = scores[(scores["score"] == "lost_in_search") & (scores["over"] == "pooled") & (scores["class"] == "all")]
     if lost["value"].max() > 0.001:
         lines.append(
@@ -214,7 +219,7 @@ if __name__ == "__main__":
             file_digest(snakemake.input.model),
             training,
             validation,
-            read_table(snakemake.input.metrics, ["patients", "value", "low", "high"]),
+            read_table(snakemake.input.metrics, ["patients", "value", "low", "high", "images_too_large"]),
             params.training,
             params.boundary_um,
         )

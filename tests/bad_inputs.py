@@ -33,7 +33,7 @@ from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import choose_mpp, open_slide
 from pathseg.labels.geojson import read_annotations
-from pathseg.labels.label_maps import open_instances, open_labels
+from pathseg.labels.label_maps import check_instances, open_instances, open_labels
 from pathseg.network.checkpoint import build_network, load_checkpoint
 from pathseg.prediction.delivery import load_models
 from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
@@ -117,6 +117,11 @@ for name, run, words in [
     ("a row has too many cells", with_table(GOOD + "\tx"), ("line 2: has 5 cells",)),
     ("a cell is empty", with_table("a\t\ti0.png\tm0.png"), ("line 2: patient",)),
     ("a sample stands twice", with_table(GOOD, GOOD), ("line 3: sample 'a' is already in line 2",)),
+    (
+        "an image under two names",
+        with_table(GOOD, "b\tQ\t../data/i0.png\tm1.png"),
+        ("line 3: the image of sample 'b', patient 'Q', is that of sample 'a', patient 'P', in line 2",),
+    ),
     ("a file is missing", with_table("a\tP\tnone.png\tm0.png"), ("a: image data/none.png does not exist",)),
     ("a path is a folder", with_table("a\tP\t.\tm0.png"), ("a: image data is a folder",)),
     (
@@ -414,6 +419,13 @@ for name, run, words in [
     add("Images", name, run, *words)
 
 
+def numbered_elsewhere(_folder: Path) -> Any:
+    """Compare a mask of a square with the numbers of one beside it."""
+    indices, numbers = np.zeros((2, 30, 30), np.uint8)
+    indices[5:15, 5:15], numbers[5:15, 7:17] = 1, 1
+    return check_instances("n.png", "m.png", numbers, indices)
+
+
 def mask(save: Callable[[Path], Any], name: str = "m.png", read: Callable = open_labels) -> Callable[[Path], Any]:
     """Return what reads a mask of a good image."""
 
@@ -453,6 +465,7 @@ for name, run, words in [
     ("a stack of masks", mask(save_stack, "m.tif"), ("m.tif: holds 4 pictures",)),
     ("damaged pixels", mask(save_flipped, "m.tif"), ("m.tif: ", "damaged")),
     ("objects of another size", mask(grey(9, 9), "n.png", open_instances), ("n.png: has 9 x 9 pixels",)),
+    ("objects that the mask has elsewhere", numbered_elsewhere, ("n.png: does not fit its mask", "have no number")),
 ]:
     add("Masks", name, run, *words)
 
@@ -593,10 +606,13 @@ for name, run, words in [
     add("Models", name, run, *words)
 
 
-def database(folder: Path, name: str, patient: str, pixels: tuple[int, int] = (1, 1), **attributes: Any) -> Path:
-    """Write a database of one tile."""
+def database(
+    folder: Path, name: str, patient: str, pixels: tuple[int, int] = (1, 1), content: str = "", **attributes: Any
+) -> Path:
+    """Write a database of one tile, of an image with some content."""
     settings = {"classes": ["a", "b"], "mpp": 1.0, "resize": None, "tile_size": 16, "edge_sigma": None} | attributes
     source = dict.fromkeys(("sample", "image", "mask", "image_sha256", "mask_sha256"), patient)
+    source["image_sha256"] = content or patient
     with DatabaseWriter(folder / name, 16, 2, complib="none", complevel=1, attributes=settings) as writer:
         writer.add_source(source, np.array(pixels))
         if patient:
@@ -631,6 +647,7 @@ for name, run, words in [
     ("without tiles", lambda folder: TileDatabase(database(folder, "train.h5", "")), ("holds no tile",)),
     ("one patient in training and validation", two_databases("P"), ("patient 'P' is in both",)),
     ("all pixels of one class", two_databases("Q", pixels=[9, 0]), ("all pixels are of class 'a'",)),
+    ("an image under two names", two_databases("Q", content="P"), ("image of sample 'Q' (Q) is a copy of",)),
     ("other classes", two_databases("Q", classes=["b", "a"]), ("differ in classes",)),
     ("another resolution", two_databases("Q", mpp=0.5), ("differ in mpp",)),
 ]:

@@ -1,11 +1,12 @@
 import json
 import shutil
 
+import build_database
 import cv2
 import numpy as np
 import pytest
 import shapely
-from build_database import Cutting, Labelling, build, cut, in_order, open_source
+from build_database import Cutting, Labelling, build, cut, cut_all, in_order, open_source
 from shapely.geometry import mapping
 from train_unet import define_training
 
@@ -13,6 +14,7 @@ from conftest import CLASSES, ROOT, write_image
 from pathseg.cohort.settings import load_schema, load_settings
 from pathseg.errors import ImageError, ResolutionError
 from pathseg.geometry import unet_output_size
+from pathseg.images.slides import open_slide
 from pathseg.labels.edges import gap_map
 from pathseg.labels.values import IGNORE
 from pathseg.scores.objects import connected
@@ -214,7 +216,7 @@ def numbered(sample, tmp_path):
     """A sample with numbered objects, and another numbering of them."""
     row, _, mask = sample
     objects = connected((mask > 0).astype(np.uint8))
-    for name, numbers in (("one", objects), ("other", np.where(objects % 2, objects, 0))):
+    for name, numbers in (("one", objects), ("other", (mask > 0) * (1 + (np.arange(70) > 40)))):
         write_image(tmp_path / f"{name}.png", numbers.astype(np.uint16))
     return row | {"instances": str(tmp_path / "one.png")}
 
@@ -260,3 +262,100 @@ def test_a_moved_or_renamed_sample_is_the_same_training(numbered, tmp_path):
     moved = numbered | {"sample": "renamed", "image": str(tmp_path / "elsewhere/i.png")}
     shutil.copy(numbered["image"], moved["image"])
     assert definition_of(tmp_path / "after.h5", moved) == before
+
+
+def u_shaped(shape):
+    """Return a mask with a gland bent to a U, whose arms are near each other, and a gland beside it."""
+    mask = np.zeros(shape, np.uint8)
+    mask[10:90, 10:18] = mask[10:90, 22:30] = mask[82:90, 10:30] = 255
+    mask[10:90, 34:42] = 255
+    return mask
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+@pytest.mark.parametrize("stride", [32, 13])
+def test_the_arms_of_one_gland_have_no_gap_in_any_tile(tmp_path, annotated, stride):
+    """A tile that has both arms without what joins them weighs each pixel as the whole image does."""
+    mask = u_shaped((100, 60))
+    row = write_sample(tmp_path, np.full((100, 60, 3), 200, np.uint8), mask)
+    if annotated:
+        # Two annotations that touch are one gland, a third is another.
+        bent = shapely.box(10, 10, 18, 90) | shapely.box(10, 82, 30, 90), shapely.box(22, 10, 30, 82)
+        features = [
+            {"geometry": mapping(polygon), "properties": {"classification": {"name": "epithelium"}}}
+            for polygon in (*bent, shapely.box(34, 10, 42, 90))
+        ]
+        (tmp_path / "m.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        row["mask"] = str(tmp_path / "m.geojson")
+    expected = gap_map(connected(mask > 0), 3)
+    # Between the gland and the other, not between the arms.
+    assert expected[20:70, 31:33].min() > 50
+    assert expected[20:70, 18:22].max() < 5
+    _, _, masks, edges, corners = tiles_of(row, "background", size=32, stride=stride, edge_sigma=3.0)
+    for tile, edge, (x, y) in zip(masks, edges, corners.astype(int), strict=True):
+        inside = slice(y, y + 32), slice(x, x + 32)
+        height, width = expected[inside].shape
+        np.testing.assert_array_equal(edge[:height, :width], expected[inside])
+        np.testing.assert_array_equal(tile[:height, :width], mask[inside] // 255)
+
+
+def test_annotated_objects_do_without_annotations(tmp_path):
+    row = write_sample(tmp_path, np.full((50, 60, 3), 200, np.uint8), np.zeros((50, 60), np.uint8))
+    (tmp_path / "m.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    _, _, _, edges, _ = tiles_of(row | {"mask": str(tmp_path / "m.geojson")}, "background", edge_sigma=3.0)
+    assert not edges.any()
+
+
+@pytest.mark.parametrize(("shift", "fits"), [(0, True), (1, False), (30, False)])
+def test_numbers_that_do_not_fit_the_mask_are_refused(tmp_path, shift, fits):
+    mask = u_shaped((100, 60))
+    row = write_sample(tmp_path, np.full((100, 60, 3), 200, np.uint8), mask)
+    numbers = np.roll(cv2.connectedComponents(mask)[1].astype(np.uint8), shift, axis=1)
+    row["instances"] = str(write_image(tmp_path / "n.png", numbers))
+    if fits:
+        assert tiles_of(row, edge_sigma=3.0)[3].any()
+        return
+    with pytest.raises(ImageError, match=r"n\.png: does not fit its mask .*m\.png: .* have no number"):
+        tiles_of(row, edge_sigma=3.0)
+
+
+class TestAhead:
+    """How many images are opened before the first is cut."""
+
+    def opened_after_the_first(self, n_bytes, threads=8, count=40):
+        opened = []
+
+        def open_one(number):
+            opened.append(number)
+            return number
+
+        results = in_order(open_one, range(count), threads, lambda _: n_bytes)
+        assert next(results) == 0
+        first = len(opened)
+        assert next(results) == 1
+        second = len(opened)
+        assert list(results) == list(range(2, count))
+        return first, second
+
+    def test_large_images_are_opened_one_ahead(self):
+        first, second = self.opened_after_the_first(2**30)
+        assert first <= 2
+        assert second <= 3
+
+    def test_small_images_are_opened_while_there_are_threads(self):
+        first, second = self.opened_after_the_first(2**20)
+        assert first <= 2
+        assert 8 < second <= 18
+
+    def test_images_of_a_part_are_opened_so(self, tmp_path, rng, monkeypatch):
+        """Through what the rule calls, with images that are large for what is allowed."""
+        monkeypatch.setattr(build_database, "BYTES_AHEAD", 1)
+        opened = []
+        monkeypatch.setattr(build_database, "open_slide", lambda path: opened.append(path) or open_slide(path))
+        image, mask = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8), np.zeros((40, 40), np.uint8)
+        rows = []
+        for number in range(8):
+            (tmp_path / str(number)).mkdir()
+            rows.append(write_sample(tmp_path / str(number), image, mask))
+        for done, _ in enumerate(cut_all(rows, Cutting(**PLAIN), Labelling(CLASSES, None, "ignore"), 8), start=1):
+            assert len(opened) <= done + 1

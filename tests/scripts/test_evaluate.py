@@ -8,13 +8,15 @@ import torch
 from evaluate import Scoring, add_shapes, count_image
 
 from conftest import CLASSES, small_unet, write_image
+from pathseg.errors import ImageError
 from pathseg.images.views import ArrayView
-from pathseg.labels.label_maps import LabelImage
+from pathseg.labels.label_maps import LabelImage, check_instances
 from pathseg.labels.values import IGNORE
 from pathseg.prediction.delivery import known_part
 from pathseg.prediction.inference import Predictor
-from pathseg.scores.counts import Counts, one_or_both
+from pathseg.scores.counts import Counts, PatientCounts, one_or_both
 from pathseg.scores.objects import OBJECT_COUNTS
+from pathseg.scores.tables import score_table
 
 
 @pytest.fixture
@@ -131,3 +133,36 @@ def test_only_where_something_is_known_is_predicted_and_beside_it():
     known = known_part(LabelImage(labels), ArrayView(np.zeros((300, 400, 3), np.uint8)), 64)
     assert np.argwhere(known).tolist() == [[y, x] for y in (1, 2, 3) for x in (0, 1, 2)]
     assert known.shape == (5, 7)
+
+
+def test_numbers_that_do_not_fit_the_mask_are_refused(row, tmp_path):
+    mask = cv2.imread(row["mask"], cv2.IMREAD_UNCHANGED)
+    numbers = cv2.connectedComponents(mask)[1].astype(np.uint16)
+    row["instances"] = str(write_image(tmp_path / "n.png", numbers))
+    assert count(row).objects[1, 0] == numbers.max()
+    write_image(tmp_path / "n.png", np.roll(numbers, 9, axis=1))
+    with pytest.raises(ImageError, match=r"n\.png: does not fit its mask"):
+        count(row)
+
+
+def test_classes_without_numbers_are_connected_parts():
+    """Glands are numbered, the stroma around them is none of objects."""
+    truth = np.ones((20, 30), np.uint8)
+    truth[:, :4] = 0
+    truth[5:15, 10:20] = 2
+    numbers = np.where(truth == 2, 7, 0)
+    check_instances("n.png", "m.png", numbers, truth)
+    counts = Counts.zeros(3)
+    add_shapes(counts, truth, truth, numbers, 1.0, 1.0)
+    assert counts.objects[:, 0].tolist() == [0, 1, 1]
+
+
+def test_what_is_too_large_for_objects_is_counted(row, monkeypatch):
+    monkeypatch.setattr(evaluate, "LARGEST_PIXELS", 1000)
+    counts = count(row)
+    assert counts.too_large == 1
+    assert not counts.objects.any()
+    patients = PatientCounts(["test"], ["P"], [counts + counts], "components")
+    table = score_table(patients, ["stroma", "epithelium"])
+    assert set(table.loc[table["score"] == "pq", "images_too_large"]) == {2}
+    assert set(table.loc[table["score"] == "dice", "images_too_large"]) == {0}

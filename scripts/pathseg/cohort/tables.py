@@ -66,11 +66,12 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         for column in ("image", "mask"):
             row[column] = _beside(path, row[column])
         row["instances"] = _beside(path, row["instances"]) if row.get("instances") else None
-        earlier = images.setdefault(str(Path(row["image"]).absolute()), row)
-        if row["patient"] != earlier["patient"]:
+        earlier = images.setdefault(os.path.realpath(row["image"]), row)
+        if row["sample"] != earlier["sample"]:
             errors.append(
-                f"{path}, line {row['line']}: image {row['image']} is of patient {row['patient']!r} here and of "
-                f"{earlier['patient']!r} in line {earlier['line']}; it would be learned from and scored on"
+                f"{path}, line {row['line']}: the image of sample {row['sample']!r}, patient {row['patient']!r}, is "
+                f"that of sample {earlier['sample']!r}, patient {earlier['patient']!r}, in line {earlier['line']} "
+                f"({row['image']} and {earlier['image']}); it could be learned from and scored on, so keep one"
             )
     _raise(errors)
     return [{key: row[key] for key in SAMPLE_COLUMNS} for row in rows]

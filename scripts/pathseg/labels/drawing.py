@@ -25,13 +25,13 @@ class PolygonDrawing:
     polygons
         In pixels of the finest level; fast if the large ones come first.
     values
-        Value of each, 0 ... 255.
+        Value of each, a whole number.
     scale
         Pixels to draw per pixel of the finest level, in x and y.
     """
 
     def __init__(self, polygons: list[Polygon], values: list[int], scale: tuple[float, float]) -> None:
-        self._values = np.array(values, np.uint8)
+        self._values = np.array(values)
         # From here on, pixel centres are whole numbers.
         scaled = shapely.transform(np.array(polygons, object), lambda points: points * scale - 0.5)
         self._tree = shapely.STRtree(scaled)
@@ -43,7 +43,7 @@ class PolygonDrawing:
         self._first_edges = np.searchsorted(of_polygon[of_ring[:-1][joined]], np.arange(len(scaled) + 1))
 
     def draw(self, result: np.ndarray, x: int, y: int) -> None:
-        """Draw into the pixels uint8 [height, width] whose first is (x, y)."""
+        """Draw into the pixels [height, width] whose first is (x, y), of a type that holds the values."""
         height, width = result.shape
         chosen = np.sort(self._tree.query(shapely.box(x, y, x + width - 1, y + height - 1)))
         counts = np.diff(self._first_edges)[chosen]

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import shapely
+from scipy import sparse
 
 from pathseg.errors import ImageError
 from pathseg.images.masks import read_labels
@@ -14,6 +15,9 @@ from pathseg.labels.values import IGNORE, class_counts, to_class_indices
 
 # QuPath's name for what is to be left out.
 IGNORE_CLASS = "Ignore*"
+
+# Share of the pixels of objects on which numbers and mask may differ: borders that were drawn twice do by some.
+LARGEST_CONTRADICTION = 0.05
 
 # Rows of a label map that are looked at together when all of it is counted.
 STRIP = 1024
@@ -69,6 +73,40 @@ def open_instances(path: str, view: ResampledSlide) -> "LabelImage":
     covered = resample_labels((numbers > 0).view(np.uint8), view.width, view.height)
     objects = resample_labels(numbers.astype(np.int32), view.width, view.height, without=0)
     return LabelImage(objects * covered, beyond=0)
+
+
+def check_instances(path: str, mask: str, numbers: np.ndarray, indices: np.ndarray) -> None:
+    """Stop if numbered objects are not where the mask has them.
+
+    Classes none of whose pixels have a number, where others have, are no objects (stroma beside glands).
+
+    Parameters
+    ----------
+    path, mask
+        Files of the numbers and of the mask, for the message.
+    numbers
+        Number of the object of each pixel, 0 for none, int [H, W].
+    indices
+        Class indices [H, W]; what is ignored is not looked at.
+
+    Raises
+    ------
+    ImageError
+        If more than `LARGEST_CONTRADICTION` of the pixels that are of an object in one are of none in the other.
+    """
+    n_classes = int(indices.max(initial=0, where=indices != IGNORE)) + 1
+    has_number = numbers > 0
+    of_class = class_counts(indices, n_classes)[1:]
+    numbered = class_counts(indices[has_number], n_classes)
+    outside, numbered = numbered[0], numbered[1:]
+    missing = (of_class - numbered)[(numbered > 0) if numbered.any() else slice(None)].sum()
+    total = outside + missing + numbered.sum()
+    if missing + outside > LARGEST_CONTRADICTION * total:
+        raise ImageError(
+            f"{path}: does not fit its mask {mask}: {missing:,} pixels of objects of the mask have no number and "
+            f"{outside:,} numbered ones are background, of {total:,} together; number the objects of this mask, or "
+            "leave the column `instances` empty"
+        )
 
 
 def _check_size(path: str, labels: np.ndarray, view: ResampledSlide) -> None:
@@ -128,11 +166,10 @@ class AnnotatedLabels:
                     f"{path}: an annotation ({annotation.name}) at {annotation.polygon.bounds} lies outside of "
                     f"{view.slide.path} ({view.slide.width} x {view.slide.height} pixels); is it of another slide?"
                 )
-        self._drawing = PolygonDrawing(
-            [annotation.polygon for annotation in annotations],
-            [_class_of(path, annotation, names) for annotation in annotations],
-            (view.width / view.slide.width, view.height / view.slide.height),
-        )
+        self._polygons = [annotation.polygon for annotation in annotations]
+        self._values = [_class_of(path, annotation, names) for annotation in annotations]
+        self._scale = view.width / view.slide.width, view.height / view.slide.height
+        self._drawing = PolygonDrawing(self._polygons, self._values, self._scale)
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Return uint8 [height, width], `IGNORE` beyond the image."""
@@ -140,6 +177,38 @@ class AnnotatedLabels:
         self._drawing.draw(result, x, y)
         result[: max(-y, 0)] = result[max(self.view.height - y, 0) :] = IGNORE
         result[:, : max(-x, 0)] = result[:, max(self.view.width - x, 0) :] = IGNORE
+        return result
+
+    def objects(self) -> "AnnotatedObjects":
+        """Return the numbers of the objects: annotations of one class that touch are one."""
+        return AnnotatedObjects(self._polygons, self._values, self._scale)
+
+
+class AnnotatedObjects:
+    """Numbers of annotated objects, the same wherever they are read; 0 in the background and what is ignored.
+
+    Parameters
+    ----------
+    polygons
+        In pixels of the finest level, the large ones first.
+    values
+        Class index of each; those of one class that touch are one object, though others may cut it.
+    scale
+        Pixels of the view per pixel of the finest level, in x and y.
+    """
+
+    def __init__(self, polygons: list[shapely.Polygon], values: list[int], scale: tuple[float, float]) -> None:
+        classes = np.array(values, int)
+        one, other = shapely.STRtree(polygons).query(np.array(polygons, object), predicate="intersects")
+        same = classes[one] == classes[other]
+        touching = sparse.coo_array((np.ones(same.sum(), bool), (one[same], other[same])), (len(classes), len(classes)))
+        numbers = sparse.csgraph.connected_components(touching, directed=False)[1] + 1
+        self._drawing = PolygonDrawing(polygons, np.where(np.isin(classes, (0, IGNORE)), 0, numbers).tolist(), scale)
+
+    def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """Return int32 [height, width]."""
+        result = np.zeros((height, width), np.int32)
+        self._drawing.draw(result, x, y)
         return result
 
 

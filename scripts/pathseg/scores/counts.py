@@ -35,6 +35,8 @@ class Counts:
         For each class, see `pathseg.scores.objects.OBJECT_COUNTS` [C, 15]; distances in µm.
     boundary : numpy.ndarray
         For each class, see `pathseg.scores.objects.BOUNDARY_COUNTS` [C, 4].
+    too_large : numpy.ndarray
+        Images that are too large for scores of objects and outlines [].
     """
 
     confusion: np.ndarray
@@ -43,6 +45,7 @@ class Counts:
     unseen: np.ndarray
     objects: np.ndarray
     boundary: np.ndarray
+    too_large: np.ndarray
 
     @classmethod
     def zeros(cls, n_classes: int) -> Self:
@@ -54,6 +57,7 @@ class Counts:
             np.zeros(n_classes),
             np.zeros((n_classes, len(OBJECT_COUNTS))),
             np.zeros((n_classes, len(BOUNDARY_COUNTS))),
+            np.zeros(()),
         )
 
     def __add__(self, other: "Counts") -> "Counts":

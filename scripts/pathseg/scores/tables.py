@@ -62,7 +62,8 @@ def score_table(patients: PatientCounts, names: list[str]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         `part`, `patients`, `class`, `score`, `over`, `value`, the ends `low` and `high` of an interval, and `interval`,
-        which says what they are, see `pathseg.scores.intervals.Interval.kind`.
+        which says what they are, see `pathseg.scores.intervals.Interval.kind`; `images_too_large` of scores of objects
+        and outlines counts what is not in them.
     """
     return pd.DataFrame([row for part in dict.fromkeys(patients.parts) for row in _part_rows(patients, part, names)])
 
@@ -71,6 +72,7 @@ def _part_rows(patients: PatientCounts, part: str, names: list[str]) -> Iterator
     scores = PartScores(patients, part, names)
     for class_, score in scores.by_patient:
         common = {"part": part, "patients": scores.count, "class": class_, "score": score}
+        too_large = scores.images_too_large if of_objects(score) or score == "boundary_f1" else 0
         for over, (value, found) in (
             ("pooled", scores.pooled_interval(class_, score)),
             ("mean over patients", scores.mean_interval(class_, score)),
@@ -79,7 +81,14 @@ def _part_rows(patients: PatientCounts, part: str, names: list[str]) -> Iterator
             # patients left out or drawn anew say nothing of it.
             if score == ECE:
                 found = Interval(np.nan, np.nan, "")
-            yield common | {"over": over, "value": value, "low": found.low, "high": found.high, "interval": found.kind}
+            yield common | {
+                "over": over,
+                "value": value,
+                "low": found.low,
+                "high": found.high,
+                "interval": found.kind,
+                "images_too_large": too_large,
+            }
 
 
 class PartScores:
@@ -100,6 +109,8 @@ class PartScores:
         Patients, P.
     by_patient, left_out, together : dict
         (class, score) -> scores of each patient [P], of all but each [P], and of all.
+    images_too_large : int
+        Images that are too large for scores of objects and outlines.
     """
 
     def __init__(self, patients: PatientCounts, part: str, names: list[str]) -> None:
@@ -110,6 +121,7 @@ class PartScores:
         self.together = {
             key: float(value) for key, value in scores_of(_summed(counts, np.ones(self.count)), names).items()
         }
+        self.images_too_large = int(counts.too_large.sum())
         self._pixels = _pixels_concerned(counts, names)
 
     def pooled_interval(self, class_: str, score: str) -> tuple[float, Interval]:
@@ -134,6 +146,11 @@ class PartScores:
     def mean_difference(self, first: "PartScores", class_: str, score: str) -> tuple[float, Interval]:
         """Return the mean over the patients of how much higher each one's score is than another's, and the interval."""
         return interval_of_mean(self.by_patient[class_, score] - first.by_patient[class_, score], "difference")
+
+
+def of_objects(score: str) -> bool:
+    """Say whether a score is of objects."""
+    return score.startswith("object_") or score in ("aji", "pq", "sq", "rq")
 
 
 def scale_of(score: str) -> str:

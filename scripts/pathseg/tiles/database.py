@@ -182,6 +182,10 @@ class TileDatabase:
         [N], pixels of the image file per pixel of the tile.
     class_pixels : numpy.ndarray
         Pixels of each class in the whole images [C].
+    images : list of (str, str)
+        SHA-256 of each image, and its sample and file name.
+    source_digests : list of str
+        SHA-256 of each image and of its mask, in order.
     digest : str
         Of all that is trained on: the stored arrays and the settings that they were made with.
     """
@@ -197,9 +201,11 @@ class TileDatabase:
             tiles = root.tiles.read()
             self.class_pixels = root.numpixels[1]
             shapes = {len(root.img), len(root.mask), len(root.filename), len(tiles)}
-            self.source_digests = sorted(
-                (row["image_sha256"] + row["mask_sha256"]).decode() for row in root.sources.read()
-            )
+            sources = root.sources.read()
+        self.images = [
+            (row["image_sha256"].decode(), f"{row['sample'].decode()!r} ({row['image'].decode()})") for row in sources
+        ]
+        self.source_digests = sorted((row["image_sha256"] + row["mask_sha256"]).decode() for row in sources)
         self.samples = [name.decode() for name in tiles["sample"]]
         self.patients = [name.decode() for name in tiles["patient"]]
         self.corners = np.column_stack([tiles["x"], tiles["y"]])
@@ -269,8 +275,8 @@ def check_databases(training: list[TileDatabase], validation: TileDatabase) -> N
     Raises
     ------
     DatabaseError
-        If a patient is in training and validation, classes, resolution or tile size differ, or there is only one class
-        to learn.
+        If a patient is in training and validation, an image is there twice, whatever its names, classes, resolution or
+        tile size differ, or there is only one class to learn.
     """
     pixels = sum(database.class_pixels for database in training)
     names = [name for name, count in zip(validation.attributes["classes"], pixels, strict=True) if count]
@@ -292,3 +298,17 @@ def check_databases(training: list[TileDatabase], validation: TileDatabase) -> N
                     f"{database.path} and {validation.path} differ in {key}: {database.attributes[key]} and "
                     f"{validation.attributes[key]}; delete both and run again"
                 )
+    _refuse_copies([*training, validation])
+
+
+def _refuse_copies(databases: list[TileDatabase]) -> None:
+    """Stop if the same image was cut twice: a copy under another name may be learned from and scored on."""
+    seen: dict[str, str] = {}
+    for database in databases:
+        for content, name in database.images:
+            if content in seen:
+                raise DatabaseError(
+                    f"{database.path}: the image of sample {name} is a copy of that of sample {seen[content]}; scores "
+                    "would be too good. Take one out of the sample table and run again"
+                )
+            seen[content] = name

@@ -70,7 +70,10 @@ def test_what_spreadsheets_write_is_read(tmp_path, text):
         (f"{HEADER}\tmpp\na\tp\ti\tm\t1{'0' * 400}\n", ["line 2", "mpp", "is not between 0.01 and 100"]),
         (f"{HEADER}\na\tp\ti\tm\nA\tp\tj\tn\n", ["sample", "'a' and 'A'"]),
         (f"{HEADER}\na\tÄ\ti\tm\nb\tA\u0308\tj\tn\n", ["patient", "rename one"]),
-        (f"{HEADER}\na\tp\ti\tm\nb\tq\t./x/../i\tn\n", ["line 3", "is of patient 'q' here and of 'p' in line 2"]),
+        (
+            f"{HEADER}\na\tp\ti\tm\nb\tq\t./x/../i\tn\n",
+            ["line 3", "patient 'q', is that of sample 'a'"],
+        ),
         (f"{HEADER}\na\tp\td/$(x).png\tm\n", ["line 2", "image", "has $"]),
         (f"{HEADER}\na\tp\t{'d/' * 3000}i\tm\n", ["line 2", "image", "4095"]),
         (f"{HEADER}\na\tp\t{'x' * 200_000}\tm\n", ["line 2", "image", "200000 characters"]),
@@ -171,3 +174,12 @@ def test_missing_files_are_listed_but_not_those_of_the_workflow(tmp_path):
 
 def test_slide_names():
     assert slide_name("x/a.b.ome.tif") == "a.b"
+
+
+def test_an_image_is_named_once_whatever_leads_to_it(tmp_path):
+    """By a link, or through another folder; the same patient does not make it two images."""
+    (tmp_path / "i.png").touch()
+    (tmp_path / "link.png").symlink_to("i.png")
+    for rows in ("a\tp\ti.png\tm\nb\tq\tlink.png\tn\n", "a\tp\ti.png\tm\nb\tp\tx/../i.png\tn\n"):
+        with pytest.raises(TableError, match="'b', patient '[pq]', is that of sample 'a', patient 'p', in line 2"):
+            samples_of(tmp_path, f"{HEADER}\n{rows}")

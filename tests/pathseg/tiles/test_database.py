@@ -27,7 +27,7 @@ def write(path, rng, patients=("P1", "P2"), complib="none", **attributes):
             images = rng.integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
             masks = rng.integers(0, 2, (3, 32, 32), dtype=np.uint8)
             source = {"sample": f"Größe {number}", "image": f"{number}.png", "mask": f"{number}_m.png"}
-            source |= {"image_sha256": "0" * 64, "mask_sha256": "1" * 64}
+            source |= {"image_sha256": f"{patient:0>64}", "mask_sha256": "1" * 64}
             corners = np.array([[0, 0], [16, 0], [0, 16]]) * 2.0
             writer.add_source(source, np.array([100, 50]))
             edges = rng.integers(0, 255, (3, 32, 32), dtype=np.uint8)
@@ -136,3 +136,31 @@ def test_a_database_of_version_0_1_has_the_digest_of_its_file(tmp_path, rng):
         del file.root._v_attrs.digest
     with TileDatabase(tmp_path / "x.h5") as database:
         assert database.digest == file_digest(tmp_path / "x.h5")
+
+
+def test_a_copy_of_an_image_is_not_learned_from_and_scored_on(tmp_path, rng):
+    """Under another name, of another patient, byte for byte: between databases and within one."""
+    images = {"train": ["0.png", "1.png"], "copy": ["2.png", "1.png"], "good": ["3.png"], "twice": ["4.png", "4.png"]}
+    opened = {}
+    for number, (name, contents) in enumerate(images.items()):
+        with DatabaseWriter(tmp_path / f"{name}.h5", 32, 2, "none", 1, attributes=ATTRIBUTES) as writer:
+            for place, content in enumerate(contents):
+                source = {"sample": f"{name} {place}", "image": f"{name}{place}.png", "mask": "m.png"}
+                writer.add_source(source | {"image_sha256": f"{content:0>64}", "mask_sha256": "1" * 64}, np.ones(2))
+                tiles = [np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 32, 32), np.uint8)]
+                tiles += tiles[1:] if ATTRIBUTES["edge_sigma"] else []
+                writer.append(source | {"patient": f"P{number}{place}"}, tiles, np.zeros((1, 2)), 1.0)
+            writer.close()
+        opened[name] = TileDatabase(tmp_path / f"{name}.h5")
+    check_databases([opened["train"]], opened["good"])
+    words = (
+        r"copy\.h5: the image of sample 'copy 1' \(copy1\.png\) is a copy of that of sample 'train 1' \(train1\.png\)"
+    )
+    with pytest.raises(DatabaseError, match=words):
+        check_databases([opened["train"]], opened["copy"])
+    with pytest.raises(DatabaseError, match="copy of that of sample 'train 1'"):
+        check_databases([opened["train"], opened["copy"]], opened["good"])
+    with pytest.raises(DatabaseError, match="sample 'twice 1' .* of sample 'twice 0'"):
+        check_databases([opened["twice"]], opened["good"])
+    for one in opened.values():
+        one.close()
