@@ -60,7 +60,7 @@ def predict(
     Parameters
     ----------
     slide, row
-        The slide, and its row of the slide table.
+        The slide, and its row of the slide table with a `key` that no other experiment's has.
     models, predictor
         The checkpoints and their networks.
     settings
@@ -72,7 +72,7 @@ def predict(
     """
     names, mpp = class_names(models[0]), slide.mpp
     view = view_of_model(models[0], slide)
-    with SlideOutputs(paths, view, mpp, names, colors, settings["min_area_um2"], row["slide"]) as outputs:
+    with SlideOutputs(paths, view, mpp, names, colors, settings["min_area_um2"], row["key"]) as outputs:
         for band in watched(predict_view(view, predictor, settings, row["tissue"]), view):
             outputs.add(band)
     small = outputs.thumbnail()
@@ -114,7 +114,12 @@ if __name__ == "__main__":
         keys = ["summary", *(key for key, _ in snakemake.output.items() if key != "summary")]
         outputs = {key: stack.enter_context(atomic_path(snakemake.output[key])) for key in keys}
         colors = colors_of(class_names(models[0]), params.classes)
-        row = {"slide": snakemake.wildcards.slide, "tissue": snakemake.input.get("tissue")}
+        row = {
+            "slide": snakemake.wildcards.slide,
+            # What another experiment finds on the slide are other annotations, also in one project of QuPath.
+            "key": f"{snakemake.wildcards.experiment}/{snakemake.wildcards.slide}",
+            "tissue": snakemake.input.get("tissue"),
+        }
         summary = predict(slide, row, models, predictor, settings, colors, outputs)
         seconds = time.monotonic() - started
         summary |= {

@@ -165,6 +165,13 @@ def test_cross_validation_and_experiments(tmp_path):
     summary = json.loads((tmp_path / "results/slides/small/slide 0/summary.json").read_text())
     assert [model["file"] for model in summary["models"]] == [f"results/models/small/fold{k}/best.pt" for k in (1, 2)]
     assert (tmp_path / "results/slides/flat/slide 0/classes.tif").is_file()
+    identifiers = [
+        {feature["id"] for feature in json.loads(gzip.decompress(path.read_bytes()))["features"]}
+        for path in (tmp_path / "results/slides").glob("*/slide 0/annotations.geojson.gz")
+    ]
+    assert len(identifiers) == 2
+    assert all(identifiers)
+    assert not identifiers[0] & identifiers[1]
     scored = read_table(tmp_path / per_patient[0], [])
     assert set(scored["patient"]) == {row["patient"] for row in workflow.rows_of_part("fold1")}
     scored = read_table(tmp_path / per_patient[1], [])

@@ -38,7 +38,7 @@ class SlideOutputs:
     min_area_um2
         Smaller regions are left out of the annotations.
     key
-        Name of the slide, from which the annotations' identifiers are made.
+        Experiment and slide, from which the annotations' identifiers are made.
 
     Attributes
     ----------
