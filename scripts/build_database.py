@@ -21,7 +21,7 @@ from pathseg.digests import digest
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
 from pathseg.images.resampling import ResampledSlide
-from pathseg.images.slides import choose_mpp, open_slide
+from pathseg.images.slides import Slide, choose_mpp, open_slide
 from pathseg.labels.edges import REACH, gap_map
 from pathseg.labels.label_maps import (
     AnnotatedLabels,
@@ -109,8 +109,21 @@ def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> 
         (x - pad, y - pad) for y in ys for x in xs if (labels.read(x - pad, y - pad, size, size) != IGNORE).any()
     ]
     pixels = count_labels(labels, view.width, view.height, len(labelling.classes))
+    if row["instances"]:
+        check_numbers(row, slide, labelling)
     objects = open_objects(row, view, labels) if cutting.edge_sigma else None
     return Source(row, view, labels, objects, corners, pixels)
+
+
+def check_numbers(row: dict[str, Any], slide: Slide, labelling: Labelling) -> None:
+    """Stop if the numbers of objects contradict the mask, see `check_instances`.
+
+    They are compared at the resolution of the files: a coarse pixel between objects may be of the mask and of none.
+    """
+    whole = ResampledSlide(slide, 1.0)
+    labels = open_labels(row["mask"], whole, labelling.classes, labelling.ignore_value, labelling.outside)
+    numbers = open_instances(row["instances"], whole)
+    check_instances(row["instances"], row["mask"], numbers.indices, labels.read(0, 0, whole.width, whole.height))
 
 
 def open_objects(row: dict[str, Any], view: ResampledSlide, labels: LabelMap) -> LabelMap:
@@ -119,10 +132,7 @@ def open_objects(row: dict[str, Any], view: ResampledSlide, labels: LabelMap) ->
     A tile sees only a part of an object, which may look like two.
     """
     if row["instances"]:
-        instances = open_instances(row["instances"], view)
-        known = labels.read(0, 0, view.width, view.height)
-        check_instances(row["instances"], row["mask"], instances.indices, known)
-        return instances
+        return open_instances(row["instances"], view)
     if isinstance(labels, AnnotatedLabels):
         return labels.objects()
     return LabelImage(connected(labels.read(0, 0, view.width, view.height)), beyond=0)

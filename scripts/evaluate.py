@@ -127,6 +127,7 @@ def add_shapes(
         Distance within which outlines are near each other.
     """
     known = truth != IGNORE
+    counts.area_mm2 += known.sum() * mpp**2 / 1e6 if mpp else np.nan
     for index in range(1, len(counts.confusion)):
         true_mask, predicted_mask = truth == index, (predicted == index) & known
         # A class without numbers where others have some is none of objects that touch (stroma beside glands).

@@ -166,3 +166,24 @@ def test_what_is_too_large_for_objects_is_counted(row, monkeypatch):
     table = score_table(patients, ["stroma", "epithelium"])
     assert set(table.loc[table["score"] == "pq", "images_too_large"]) == {2}
     assert set(table.loc[table["score"] == "dice", "images_too_large"]) == {0}
+
+
+def test_objects_per_mm2(row):
+    """Three true objects, two predicted ones, on 256 x 192 pixels of 0.5 µm less what is ignored."""
+    truth, predicted = np.zeros((2, 192, 256), np.uint8)
+    truth[:, 200:] = IGNORE
+    truth[10:20, 10:20] = truth[10:20, 40:50] = truth[50:60, 50:60] = 1
+    predicted[10:20, 10:50] = predicted[100:110, 100:110] = 1
+    counts = Counts.zeros(2)
+    add_shapes(counts, truth, predicted, None, 0.5, 1.0)
+    mm2 = 192 * 200 * 0.25e-6
+    patients = PatientCounts(["test"] * 5, list("ABCDE"), [counts, *[counts + counts] * 4], "components")
+    table = score_table(patients, ["stroma", "epithelium"])
+    rows = table[(table["class"] == "epithelium") & (table["over"] == "pooled")].set_index("score")
+    assert rows.loc["object_density_true", "value"] == pytest.approx(3 / mm2)
+    assert rows.loc["object_density", "value"] == pytest.approx(2 / mm2)
+    assert rows.loc["object_count_ratio", "value"] == pytest.approx(2 / 3)
+    without = Counts.zeros(2)
+    add_shapes(without, truth, predicted, None, None, 1.0)
+    table = score_table(PatientCounts(["test"] * 2, ["A", "B"], [counts, without], "components"), ["s", "e"])
+    assert table.loc[table["score"] == "object_density", "value"].isna().sum() == 1

@@ -37,6 +37,8 @@ class Counts:
         For each class, see `pathseg.scores.objects.BOUNDARY_COUNTS` [C, 4].
     too_large : numpy.ndarray
         Images that are too large for scores of objects and outlines [].
+    area_mm2 : numpy.ndarray
+        Where objects were counted; NaN if the size of an image's pixels is not known [].
     """
 
     confusion: np.ndarray
@@ -46,6 +48,7 @@ class Counts:
     objects: np.ndarray
     boundary: np.ndarray
     too_large: np.ndarray
+    area_mm2: np.ndarray
 
     @classmethod
     def zeros(cls, n_classes: int) -> Self:
@@ -57,6 +60,7 @@ class Counts:
             np.zeros(n_classes),
             np.zeros((n_classes, len(OBJECT_COUNTS))),
             np.zeros((n_classes, len(BOUNDARY_COUNTS))),
+            np.zeros(()),
             np.zeros(()),
         )
 

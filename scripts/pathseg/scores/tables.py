@@ -16,7 +16,7 @@ from pathseg.scores.pixels import pixel_scores
 OVERALL = "all"
 ECE = "ece"
 # Scores that may be above 1.
-POSITIVE = ("area_ratio", "object_count_ratio", "object_hausdorff_um")
+POSITIVE = ("area_ratio", "object_count_ratio", "object_density", "object_density_true", "object_hausdorff_um")
 
 
 def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndarray]:
@@ -47,6 +47,9 @@ def scores_of(counts: Counts, names: list[str]) -> dict[tuple[str, str], np.ndar
     of_pixels = pixel_scores(counts.confusion)
     of_objects = object_scores(counts.objects) | boundary_scores(counts.boundary)
     of_objects["object_hausdorff_um"] = of_objects.pop("object_hausdorff")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        densities = counts.objects[..., :2] / np.asarray(counts.area_mm2)[..., None, None]
+    of_objects["object_density_true"], of_objects["object_density"] = densities[..., 0], densities[..., 1]
     for index, name in enumerate(names):
         result |= {(name, score): values[..., index] for score, values in of_pixels.items()}
         if index:
