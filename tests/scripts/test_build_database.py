@@ -356,7 +356,7 @@ class TestAhead:
         """Through what the rule calls, with images that are large for what is allowed."""
         monkeypatch.setattr(build_database, "BYTES_AHEAD", 1)
         opened = []
-        monkeypatch.setattr(build_database, "open_slide", lambda path: opened.append(path) or open_slide(path))
+        monkeypatch.setattr(build_database, "open_slide", lambda *given: opened.append(given[0]) or open_slide(*given))
         image, mask = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8), np.zeros((40, 40), np.uint8)
         rows = []
         for number in range(8):
