@@ -27,6 +27,12 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+
+
+# What jobs run in with --sdm apptainer; without, Snakemake does not look at it. Before the rules, which take it over.
+container: container_image()
+
+
 include: "rules/demo.smk"
 include: "rules/archive.smk"
 include: "rules/cohort.smk"

@@ -1,11 +1,13 @@
 """What all rules share: the checked configuration, the tables, and what follows from them. No rules."""
 
 import csv
+import os
 import sys
 from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 # The folder above rules/, also when another workflow imports this one as a module.
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
@@ -45,6 +47,18 @@ def code(rule):
 def text_digest(*names):
     """Return the digest of files of text beside the scripts."""
     return digest([(SCRIPTS / name).read_text(encoding="utf-8") for name in names])
+
+
+def container_image():
+    """Return the path of the image in which jobs run with --sdm apptainer: pathseg.sif beside the Snakefile.
+
+    It is relative, because Snakemake runs all again when it changes, and a folder with results may be moved.
+    """
+    image = ROOT / "pathseg.sif"
+    asked_for = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+    if asked_for and not image.exists():
+        raise WorkflowError(f"--sdm apptainer: {image} does not exist; docs/install.md says how it is made")
+    return os.path.relpath(image)
 
 
 def growing(amount):

@@ -15,6 +15,8 @@ rule fetch_openseadragon:
     localrule: True
     conda:
         "../envs/viewer.yaml"
+    container:
+        None  # the image has no npm, and npm needs the internet
     threads: 1
     resources:
         mem_mb=growing(1000),
