@@ -6,12 +6,12 @@ import logging
 import os
 import platform
 import stat
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-import cv2
 import torch
 
 from pathseg.errors import ResourceError
@@ -45,8 +45,9 @@ def choose_devices(gpus: int, threads: int) -> list[torch.device]:
         If the locks of the GPUs may not be made.
     """
     torch.set_num_threads(threads)
-    # OpenCV takes all cores otherwise.
-    cv2.setNumThreads(threads)
+    # OpenCV takes all cores otherwise. The environment of a script that does not use it need not have it.
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(threads)
     visible = torch.cuda.device_count() if gpus else 0
     if visible:
         devices = _free_gpus(min(gpus, visible), gpus, visible)
