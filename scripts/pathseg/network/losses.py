@@ -61,7 +61,10 @@ def class_weights(setting: str | list[float], pixels: Tensor) -> Tensor:
     """
     if setting == "none":
         return torch.ones(len(pixels))
-    weights = 1 - pixels / pixels.sum().clamp(min=1) if setting == "balanced" else torch.tensor(setting)
+    if setting == "balanced":
+        weights = 1 - pixels / pixels.sum().clamp(min=1)
+    else:
+        weights = torch.tensor(setting, dtype=torch.float64)  # whole numbers have no mean
     return (weights / weights.mean().clamp(min=1e-6)).float()
 
 

@@ -79,3 +79,4 @@ def test_class_weights():
     torch.testing.assert_close(class_weights("balanced", pixels), torch.tensor([0.5, 1.5]))
     torch.testing.assert_close(class_weights("none", pixels), torch.ones(2))
     torch.testing.assert_close(class_weights([1.0, 3.0], pixels), torch.tensor([0.5, 1.5]))
+    torch.testing.assert_close(class_weights([1, 3], pixels), torch.tensor([0.5, 1.5]))
