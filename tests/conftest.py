@@ -72,6 +72,15 @@ def small_unet(seed=0, **architecture):
     return network.eval()
 
 
+@torch.inference_mode()
+def undecided_unet(image, **architecture):
+    """Return a random network of two classes that gives either to half of the pixels of an image uint8 [H, W, 3]."""
+    network = small_unet(**architecture)
+    logits = network(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0]
+    network.last.bias[1] -= (logits[1] - logits[0]).median()
+    return network
+
+
 def write_image(path, rgb):
     """Write uint8 [H, W, 3] RGB, or [H, W] labels, as PNG or JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
