@@ -140,6 +140,6 @@ def test_a_pixel_has_one_value_on_many_pyramids(tmp_path_factory, **drawn):
 
 @pytest.mark.parametrize("compression", ["jpeg", "zlib"])
 def test_the_tile_changes_no_class_on_an_aperio_scan(tmp_path, compression):
-    """The case of the outside review: levels of floor(side / 4), a model of 1 µm on a scan of 0.25."""
+    """The case of the outside review: levels of floor(side / 4), a model of 1.1 µm on a scan of 0.25."""
     layout = Layout("svs", compression, 240, (4,))
-    check_one_value(tmp_path, layout, (803, 1201), 1.0, [64, 100], (0.4, 0.6), 1)
+    check_one_value(tmp_path, layout, (803, 1201), 1.1, [64, 100], (0.4, 0.6), 1)
