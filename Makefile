@@ -51,6 +51,7 @@ bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial
 	PYTHONPATH=scripts:build/bench python benchmarks/prediction.py
 	PYTHONPATH=scripts:build/bench python benchmarks/large_slide.py
 	PYTHONPATH=scripts python benchmarks/training.py
+	PYTHONPATH=scripts python benchmarks/reading.py
 	python benchmarks/scale.py
 
 build/bench/monai: benchmarks/requirements.txt $(VENV)/installed

@@ -85,7 +85,8 @@ def test_class_map_outlines_and_viewer(slides, tmp_path):
         paths = {name: folder / name for name in ("classes", "annotations", "overlay.jpg")}
         paths["overlay"] = paths.pop("overlay.jpg")
         slide = open_slide(path)
-        summary = predict(slide, {"slide": "s", "tissue": None}, [model], predictor, settings, COLORS, paths)
+        row = {"slide": "s", "key": "e/s", "tissue": None}
+        summary = predict(slide, row, [model], predictor, settings, COLORS, paths)
         view = write_viewer.view_of(str(path), summary["mpp"], 0.5)
         write_viewer.write_page(folder / "page", view, str(paths["classes"]), summary, COLORS, 1)
         found.append({str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()})

@@ -132,6 +132,7 @@ def test_a_pixel_has_one_value(tmp_path_factory, **drawn):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @settings(max_examples=250, deadline=None, phases=DRAW)
 @given(**DRAWN)
 def test_a_pixel_has_one_value_on_many_pyramids(tmp_path_factory, **drawn):
