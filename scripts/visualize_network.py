@@ -43,6 +43,11 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     return layers[name]
 
 
+def chosen_tile(wanted: int, count: int) -> int:
+    """Return the index of the tile to draw: the last one where there are fewer, which is known after training alone."""
+    return min(wanted, count - 1)
+
+
 def layer_kernels(layer: nn.Module, name: str) -> np.ndarray:
     """Return the kernels of a convolution: float32 [pairs of channels, kh, kw].
 
@@ -100,12 +105,9 @@ if __name__ == "__main__":
     network = build_network(load_checkpoint(snakemake.input.model), snakemake.input.model)
     layer = find_layer(network, params.layer)
     with TileDatabase(snakemake.input.database) as database:
-        if params.tile >= len(database):
-            raise ConfigError(
-                f"network_pictures.tile: there is no tile {params.tile}; the validation database has {len(database)}"
-            )
-        images = database.read("img", np.array([params.tile]))
-        name = database.samples[params.tile]
+        index = chosen_tile(params.tile, len(database))
+        images = database.read("img", np.array([index]))
+        name = database.samples[index]
     save_figure(draw_grid(layer_kernels(layer, params.layer), f"Kernels of {params.layer}", "RdBu_r"), output.kernels)
     activations = layer_activations(network, layer, torch.from_numpy(images[0]).permute(2, 0, 1).float() / 255)
     cmap = "RdBu_r" if activations.min() < 0 else "viridis"

@@ -8,7 +8,7 @@ from make_demo_cohort import make_field, write_slide
 from plot_training import draw_curves
 from split_patients import count_pixels
 from summarize_slides import summary_table
-from visualize_network import find_layer, layer_activations, layer_kernels
+from visualize_network import chosen_tile, find_layer, layer_activations, layer_kernels
 
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import CheckpointError, ConfigError, ImageError
@@ -61,6 +61,9 @@ class TestVisualize:
         activations = layer_activations(network, layer, image)
         np.testing.assert_allclose(activations, layer(image[None])[0].detach(), atol=1e-6)
         assert not layer._forward_hooks
+
+    def test_a_tile_that_is_not_there_is_the_last(self):
+        assert [chosen_tile(0, 1), chosen_tile(1, 1), chosen_tile(3, 9)] == [0, 0, 3]
 
     def test_layers_that_are_not_there(self):
         network = small_unet(depth=2)

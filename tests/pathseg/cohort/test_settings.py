@@ -95,6 +95,22 @@ def test_every_number_is_finite(number):
             load_settings(config, SCHEMA)
 
 
+def test_every_number_has_limits():
+    """A number that only memory, or the width of a float, limits would end in a job."""
+
+    def walk(schema, path):
+        kinds = {*([schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", []))}
+        if kinds & {"integer", "number"}:
+            assert {"minimum", "exclusiveMinimum"} & set(schema), path
+            assert {"maximum", "exclusiveMaximum"} & set(schema), path
+        for key, sub in schema.get("properties", {}).items():
+            walk(sub, f"{path}.{key}")
+        if "items" in schema:
+            walk(schema["items"], f"{path}[]")
+
+    walk(SCHEMA, "")
+
+
 def test_a_key_that_stands_twice_is_found(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("a: &x {b: 1}\nc: *x\nd:\n  - {e: 1, e: 2}\na: 3\n")
