@@ -2,14 +2,19 @@
 
 import os
 import re
+from pathlib import Path
 
 from snakemake.utils import min_version
 
 min_version("9.25")
 
 
-# A configuration given with --configfile stands alone; it is not laid over the demo's.
-if not workflow.config_settings.configfiles:
+# The demo's configuration, or a project's own in the same place. It is laid under nothing that stands by itself: a file
+# given with --configfile, or a model and slides given with --config.
+if (
+    not (workflow.config_settings.configfiles or {"model", "slides"} <= set(config))
+    and Path("config/config.yaml").exists()
+):
 
     configfile: "config/config.yaml"
 

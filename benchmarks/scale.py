@@ -48,19 +48,6 @@ def write_project(folder: Path, n_slides: int) -> None:
     (folder / "config.yaml").write_text(CONFIG)
 
 
-def write_split(folder: Path) -> None:
-    """Write a split table, so that the jobs behind it can be planned."""
-    cohort = folder / "results" / "cohort"
-    cohort.mkdir(parents=True)
-    part = {number: ("train", "train", "train", "val", "test")[number % 5] for number in range(PATIENTS)}
-    lines = ["sample\tpatient\timage\tmask\tinstances\tmpp\tpart"]
-    for number in range(IMAGES):
-        paths = f"data/i{number}.png\tdata/m{number}.png"
-        lines.append(f"s{number}\tp{number % PATIENTS}\t{paths}\t\t0.5\t{part[number % PATIENTS]}")
-    (cohort / "split.tsv").write_text("\n".join(lines) + "\n")
-    (cohort / "split.png").touch()
-
-
 def dry_run(folder: Path) -> tuple[float, int]:
     """Return the seconds and the number of jobs of a dry run."""
     command = [sys.executable, "-m", "snakemake", "--configfile", "config.yaml", "--dry-run", "--quiet", "rules"]
@@ -79,7 +66,6 @@ def main() -> None:
     for n_slides in options.slides:
         with tempfile.TemporaryDirectory() as name:
             write_project(Path(name), n_slides)
-            write_split(Path(name))
             seconds, jobs = dry_run(Path(name))
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(f"  {n_slides:6d} slides: {jobs} jobs planned in {seconds:.1f} s, at most {memory:.2f} GiB", flush=True)

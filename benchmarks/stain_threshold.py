@@ -4,13 +4,15 @@ Run after `make run`, beside its results: python benchmarks/stain_threshold.py
 The threshold is the best one for the training patients; the scores are of the test patients, as the network's are.
 """
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
 from skimage.color import rgb2hed
 from skimage.filters import gaussian
 
-SPLIT = "results/cohort/split.tsv"
+SAMPLES, SPLIT = "config/samples.tsv", "results/cohort/split.tsv"
 SMOOTHING = (0, 4, 8)
 
 
@@ -26,7 +28,9 @@ def dice(chosen: np.ndarray, truth: np.ndarray) -> float:
 
 def main() -> None:
     """Print the Dice of each smoothing."""
-    split = pd.read_csv(SPLIT, sep="\t")
+    split = pd.read_csv(SPLIT, sep="\t").merge(pd.read_csv(SAMPLES, sep="\t"), on=["sample", "patient"])
+    for column in ("image", "mask"):
+        split[column] = f"{Path(SAMPLES).parent}/" + split[column]
     for sigma in SMOOTHING:
         values, truths = {}, {}
         for part in ("train", "test"):

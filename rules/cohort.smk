@@ -1,15 +1,16 @@
 """Who is trained on, who is scored.
 
-In: the sample table and its masks. Out: <results>/cohort/split.tsv, a part for each patient, and a figure of it.
+In: the sample table. Out: <results>/cohort: the part of each patient, and a figure of it.
 """
 
 
-# A checkpoint, so that each database depends on the images of its own part and on no others. The masks are only
-# counted for balance: a mask that is mended later must not move patients about.
-checkpoint split_patients:
+# Which patient is in which part is decided when the workflow is read (below), so that the plan is known from the start.
+# This rule writes it down, beside its outputs in parts.json: who is there keeps their part. That file is none of the
+# outputs, which Snakemake removes before each run and keeps where storage plugins do. Delete it to divide anew.
+rule split_patients:
     """The part of each patient."""
     input:
-        masks=ancient([row["mask"] for row in SAMPLES]),
+        masks=masks_of_cohort,
     output:
         split="<results>/cohort/split.tsv",
         figure=shown("<results>/cohort/split.png", "1. Cohort", "split", figure="patients by part"),
@@ -25,14 +26,16 @@ checkpoint split_patients:
         runtime=growing(60),
     params:
         code=code("split_patients"),
-        samples=SAMPLES,
-        val=SETTINGS["split"]["val"],
-        test=SETTINGS["split"]["test"],
-        folds=SETTINGS["split"]["folds"],
-        seed=SETTINGS["split"]["seed"],
+        rows=rows_of_cohort,
+        parts=PARTS,
+        parts_file=parts_file,
+        split=SETTINGS["split"],
         classes=SETTINGS["classes"],
         ignore_value=SETTINGS["ignore_value"],
     message:
-        "Divide the patients into parts"
+        "Write down the part of each patient"
     script:
         "../scripts/split_patients.py"
+
+
+COHORT = checked(divided, SAMPLES, SETTINGS["split"], parts_file())

@@ -1,9 +1,7 @@
 """What all rules share: the checked configuration, the tables, and what follows from them. No rules."""
 
-import csv
 import os
 import sys
-from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,21 +9,36 @@ from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 # The folder above rules/, also when another workflow imports this one as a module.
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parent
+if not ROOT.is_dir():
+    raise WorkflowError(
+        "pathseg has modules of its own, which Snakemake does not fetch with a Snakefile from a server or a git "
+        f"repository ({ROOT}): clone the repository, and name the Snakefile in the clone"
+    )
 SCRIPTS = ROOT / "scripts"
 if str(SCRIPTS) not in sys.path:
     sys.path.append(str(SCRIPTS))
 
 from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
-from pathseg.cohort.project import Rows, read_project
+from pathseg.cohort.project import Rows, read_project, refuse_other_models
+from pathseg.cohort.rows import without_files
+from pathseg.cohort.tables import companions
+from pathseg.cohort.splitting import divided
 
 DEMO = "results/demo"
 
-try:
-    PROJECT = read_project(config, ROOT / "config" / "schemas", DEMO, workflow.configfiles)
-except PathsegError as error:
-    raise WorkflowError(str(error)) from None
 
+def checked(function, *arguments, **options):
+    """Call a function whose errors are the input's fault: they are shown without a traceback."""
+    try:
+        return function(*arguments, **options)
+    except PathsegError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# Files are looked at once: a job must not fail because a file of another one is gone.
+FILES = {"files": workflow.configfiles, "complete": workflow.is_main_process}
+PROJECT = checked(read_project, config, ROOT / "config" / "schemas", DEMO, **FILES)
 SETTINGS, SAMPLES, SLIDES = PROJECT.settings, PROJECT.samples, PROJECT.slides
 MODELS, FOLDS, PARTS, EXPERIMENTS = PROJECT.models, PROJECT.folds, PROJECT.parts, PROJECT.experiments
 SLIDES_BY_NAME = Rows({row["slide"]: row for row in SLIDES})
@@ -34,6 +47,9 @@ SCORED = FOLDS if len(FOLDS) == 1 else [*FOLDS, "all_folds"]
 HELD_OUT = [part for part in PARTS if part == "test"]
 # Without their colours, whose change must not cut tiles or train again.
 CLASS_VALUES = [{key: class_[key] for key in ("name", "mask_value")} for class_ in SETTINGS["classes"]]
+# How to predict is a matter of the machine, in part, for which nothing is predicted again.
+MACHINE = ("tile", "precision")
+PREDICTION = {key: value for key, value in SETTINGS["prediction"].items() if key not in MACHINE}
 # What a file of a model, or of a slide, is found by in the report.
 MODEL_LABELS = {"experiment": "{experiment}", "fold": "{fold}"}
 SLIDE_LABELS = {"experiment": "{experiment}", "slide": "{slide}"}
@@ -106,44 +122,54 @@ def validation_part(fold):
     return "val" if fold == "holdout" else fold
 
 
-def part_rows(*parts):
-    """Return the rows of the split table that are in the given parts. The split is made first, if need be."""
-    path = Path(checkpoints.split_patients.get().output.split)
-    return [row for row in read_split(path, path.stat().st_mtime_ns) if row["part"] in parts]
+def parts_file(wildcards=None, output=None):
+    """Return where the part of each patient is written down; what depends on the output is not recorded."""
+    return str(Path(rules.split_patients.output.split).with_name("parts.json"))
 
 
-@cache
-def read_split(path, changed):
-    """Return the rows of the split table, read once for each time that it has changed."""
-    with open(path, encoding="utf-8", newline="") as table:
-        return list(csv.DictReader(table, delimiter="\t"))
+def in_parts(*parts):
+    """Return the rows of the sample table whose patients are in the given parts, in the table's order."""
+    return [row for row in COHORT if row["part"] in parts]
 
 
-def rows_digest(rows):
-    """Return a digest of what a database or a score depends on beside the files themselves."""
-    return digest(
-        [[row.get(key) for key in ("sample", "patient", "part", "image", "mask", "instances", "mpp")] for row in rows]
-    )
+def own_file(path):
+    """Return a file of the user's own: it is where the table says, also for a module with a prefix, and with storage."""
+    return path if path.startswith(f"{DEMO}/") else local(path)
+
+
+def own_files(rows, column):
+    """Return the files that a column of the sample table names."""
+    return [own_file(row[column]) for row in rows if row[column]]
+
+
+def rows_of_cohort(wildcards):
+    """Return the rows of the sample table without the files, which are inputs."""
+    return [without_files(row) for row in COHORT]
+
+
+def masks_of_cohort(wildcards):
+    """Return all masks."""
+    return own_files(COHORT, "mask")
+
+
+def rows_of_part(wildcards):
+    """Return the rows of a part, without the files."""
+    return [without_files(row) for row in in_parts(wildcards.part)]
 
 
 def images_of_part(wildcards):
     """Return the images of a part."""
-    return [row["image"] for row in part_rows(wildcards.part)]
+    return own_files(in_parts(wildcards.part), "image")
 
 
 def masks_of_part(wildcards):
-    """Return the masks of a part, and the images of its objects."""
-    return labels_of(part_rows(wildcards.part))
+    """Return the masks of a part."""
+    return own_files(in_parts(wildcards.part), "mask")
 
 
-def labels_of(rows):
-    """Return the masks of rows of the split table, and the images of their objects where there are any."""
-    return [row[key] for row in rows for key in ("mask", "instances") if row.get(key)]
-
-
-def digest_of_part(wildcards):
-    """Return a digest of a part's rows in the split table."""
-    return rows_digest(part_rows(wildcards.part))
+def instances_of_part(wildcards):
+    """Return the images of a part's objects, where there are any."""
+    return own_files(in_parts(wildcards.part), "instances")
 
 
 def training_databases(wildcards):
@@ -173,24 +199,29 @@ def preview_settings(wildcards):
     return {key: training_settings(wildcards)[key] for key in keys}
 
 
-def calibration_part(wildcards):
-    """Return the part that a fold's model is calibrated on."""
-    return validation_part(wildcards.fold)
+def calibration_rows(wildcards):
+    """Return the rows of the part that a fold's model is calibrated on, without the files."""
+    return [without_files(row) for row in in_parts(validation_part(wildcards.fold))]
 
 
 def calibration_images(wildcards):
     """Return the images of that part."""
-    return [row["image"] for row in part_rows(validation_part(wildcards.fold))]
+    return own_files(in_parts(validation_part(wildcards.fold)), "image")
 
 
 def calibration_masks(wildcards):
     """Return the masks of that part."""
-    return [row["mask"] for row in part_rows(validation_part(wildcards.fold))]
+    return own_files(in_parts(validation_part(wildcards.fold)), "mask")
 
 
-def digest_of_calibration(wildcards):
-    """Return a digest of that part's rows in the split table."""
-    return rows_digest(part_rows(validation_part(wildcards.fold)))
+def scored(wildcards):
+    """Return the rows that are scored."""
+    return in_parts(*scored_parts(wildcards))
+
+
+def scored_rows(wildcards):
+    """Return those rows, without the files."""
+    return [without_files(row) for row in scored(wildcards)]
 
 
 def scored_parts(wildcards):
@@ -207,18 +238,18 @@ def scored_models(wildcards):
 
 
 def scored_images(wildcards):
-    """Return the images of those parts."""
-    return [row["image"] for row in part_rows(*scored_parts(wildcards))]
+    """Return the images of those rows."""
+    return own_files(scored(wildcards), "image")
 
 
 def scored_masks(wildcards):
-    """Return the masks of those parts, and the images of their objects."""
-    return labels_of(part_rows(*scored_parts(wildcards)))
+    """Return the masks of those rows."""
+    return own_files(scored(wildcards), "mask")
 
 
-def digest_of_scored(wildcards):
-    """Return a digest of those parts' rows in the split table."""
-    return rows_digest(part_rows(*scored_parts(wildcards)))
+def scored_instances(wildcards):
+    """Return the images of those rows' objects, where there are any."""
+    return own_files(scored(wildcards), "instances")
 
 
 def counts_of(experiment, fold):
@@ -252,12 +283,39 @@ def exported_models(wildcards):
 
 def slide_file(wildcards):
     """Return a slide's file."""
-    return SLIDES_BY_NAME[wildcards.slide]["path"]
+    return own_file(SLIDES_BY_NAME[wildcards.slide]["path"])
+
+
+def slide_companions(wildcards):
+    """Return the files that a slide's file needs beside it, if its format has several."""
+    return [own_file(path) for path in companions(SLIDES_BY_NAME[wildcards.slide]["path"])]
 
 
 def slide_tissue(wildcards):
     """Return the user's own mask of a slide's tissue, if there is one."""
-    return SLIDES_BY_NAME[wildcards.slide]["tissue"] or []
+    tissue = SLIDES_BY_NAME[wildcards.slide]["tissue"]
+    return own_file(tissue) if tissue else []
+
+
+def on_this_machine(wildcards, threads):
+    """Return what of `prediction` is a matter of the machine: Snakemake does not record what depends on threads."""
+    return {key: SETTINGS["prediction"][key] for key in MACHINE}
+
+
+def benchmark_folder(wildcards, output):
+    """Return where Snakemake's records of jobs are."""
+    return str(Path(rules.train_unet.benchmark).parents[1])
+
+
+def jobs_of_workflow(wildcards, output):
+    """Return the names of jobs, as the records of Snakemake have them; what depends on the output is not recorded."""
+    models = collect("{experiment}.{fold}", experiment=EXPERIMENTS, fold=[*FOLDS, "all_folds", "mean_of_folds"])
+    return [
+        *PARTS,
+        *EXPERIMENTS,
+        *models,
+        *collect("{experiment}/{slide}", experiment=EXPERIMENTS, slide=SLIDES_BY_NAME),
+    ]
 
 
 def slide_mpp(wildcards):
@@ -267,4 +325,6 @@ def slide_mpp(wildcards):
 
 def prediction_models(wildcards):
     """Return the models that predict: the given ones, or those of all folds."""
-    return MODELS or collect(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=FOLDS)
+    return [local(model) for model in MODELS] or collect(
+        rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=FOLDS
+    )

@@ -7,10 +7,9 @@ In: images and masks of a part. Out: <results>/databases/{part}.h5.
 rule build_database:
     """Tiles and masks of a part, in HDF5."""
     input:
-        # What matters of the split is in the parameter `rows`.
-        split=ancient(rules.split_patients.output.split),
         images=images_of_part,
         masks=masks_of_part,
+        instances=instances_of_part,
     output:
         database="<results>/databases/{part}.h5",
     log:
@@ -25,7 +24,7 @@ rule build_database:
         runtime=growing(120),
     params:
         code=code("build_database"),
-        rows=digest_of_part,
+        rows=rows_of_part,
         tiles=SETTINGS["tiles"],
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
@@ -40,4 +39,5 @@ rule build_database:
 rule databases:
     """All databases that training needs."""
     input:
+        branch(MODELS, otherwise=rules.split_patients.output),
         branch(MODELS, otherwise=collect(rules.build_database.output, part=[p for p in PARTS if p != "test"])),

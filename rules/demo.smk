@@ -10,11 +10,10 @@ DEMO_SLIDES = [row["path"] for row in SLIDES if row["path"].startswith(f"{DEMO}/
 if DEMO_SAMPLES:
 
     rule make_demo_cohort:
-        """Synthetic images, masks and slides."""
+        """Synthetic images and masks."""
         output:
             images=[row["image"] for row in DEMO_SAMPLES],
             masks=[row["mask"] for row in DEMO_SAMPLES],
-            slides=DEMO_SLIDES,
         log:
             "<logs>/make_demo_cohort.log",
         benchmark:
@@ -36,7 +35,35 @@ if DEMO_SAMPLES:
             "../scripts/make_demo_cohort.py"
 
 
+# By itself: a given model predicts these slides too, and then nobody asks for the images.
+if DEMO_SLIDES:
+
+    rule make_demo_slides:
+        """Synthetic slides."""
+        output:
+            slides=DEMO_SLIDES,
+        log:
+            "<logs>/make_demo_slides.log",
+        benchmark:
+            "<benchmarks>/make_demo_slides.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 8
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(30),
+        params:
+            code=code("make_demo_slides"),
+            seed=SETTINGS["demo"]["seed"],
+            epithelium=SETTINGS["demo"]["epithelium"],
+        message:
+            "Draw the demo slides"
+        script:
+            "../scripts/make_demo_slides.py"
+
+
 rule demo:
     """The demo cohort alone, to look at it."""
     input:
         rules.make_demo_cohort.output if DEMO_SAMPLES else [],
+        rules.make_demo_slides.output if DEMO_SLIDES else [],

@@ -29,7 +29,8 @@ rule summarize_run:
     params:
         code=code("summarize_run"),
         # Not inputs: they follow from the jobs whose outputs are.
-        benchmarks="results/benchmarks",
+        benchmarks=benchmark_folder,
+        jobs=jobs_of_workflow,
         settings=SETTINGS,
     message:
         "Sum up the run"

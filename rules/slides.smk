@@ -14,6 +14,7 @@ rule predict_slide:
     input:
         models=prediction_models,
         slide=slide_file,
+        companions=slide_companions,
         tissue=slide_tissue,
     output:
         multiext("<slide>/", classes="classes.tif", annotations="annotations.geojson.gz", summary="summary.json"),
@@ -34,11 +35,20 @@ rule predict_slide:
         code=code("predict_slide"),
         mpp=slide_mpp,
         classes=SETTINGS["classes"],
-        prediction=SETTINGS["prediction"],
+        prediction=PREDICTION,
+        machine=on_this_machine,
     message:
         "Predict {wildcards.slide} with {wildcards.experiment}"
     script:
         "../scripts/predict_slide.py"
+
+
+if MODELS and workflow.is_main_process:
+    checked(
+        refuse_other_models,
+        MODELS,
+        Path(rules.predict_slide.output.summary.replace("{experiment}", EXPERIMENTS[0])).parents[1],
+    )
 
 
 rule summarize_slides:

@@ -66,7 +66,6 @@ rule calibrate_model:
     """The trained network with probabilities that mean what they say: what predicts."""
     input:
         model=rules.train_unet.output.model,
-        split=ancient(rules.split_patients.output.split),
         images=calibration_images,
         masks=calibration_masks,
     output:
@@ -85,12 +84,12 @@ rule calibrate_model:
         gpu=1,
     params:
         code=code("calibrate_model"),
-        rows=digest_of_calibration,
-        part=calibration_part,
+        rows=calibration_rows,
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
-        prediction={key: SETTINGS["prediction"][key] for key in ("tile", "tissue", "precision", "mpp", "resize")},
+        prediction={key: PREDICTION[key] for key in ("tissue", "mpp", "resize")},
+        machine=on_this_machine,
     message:
         "Calibrate {wildcards.experiment}, {wildcards.fold}"
     script:
@@ -154,4 +153,4 @@ rule train:
     """All trained models, with their pictures."""
     input:
         of_models(rules.preview_batches, rules.train_unet, rules.plot_training, rules.visualize_network),
-        branch(MODELS, otherwise=rules.split_patients.output.figure),
+        branch(MODELS, otherwise=rules.split_patients.output),

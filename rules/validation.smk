@@ -38,9 +38,9 @@ rule evaluate:
     """What is delivered, compared with the masks of unseen patients."""
     input:
         models=scored_models,
-        split=ancient(rules.split_patients.output.split),
         images=scored_images,
         masks=scored_masks,
+        instances=scored_instances,
     output:
         counts="<scores>/counts.npz",
     log:
@@ -56,12 +56,13 @@ rule evaluate:
         gpu=1,
     params:
         code=code("evaluate"),
-        rows=digest_of_scored,
+        rows=scored_rows,
         parts=scored_parts,
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
-        prediction={key: SETTINGS["prediction"][key] for key in ("tile", "tissue", "precision", "tta", "mpp", "resize")},
+        prediction={key: PREDICTION[key] for key in ("tissue", "tta", "mpp", "resize")},
+        machine=on_this_machine,
         boundary_um=SETTINGS["scores"]["boundary_um"],
     message:
         "Compare {wildcards.experiment}, {wildcards.fold}, with the masks of unseen patients"

@@ -34,9 +34,9 @@ rule write_viewer:
     """A page to pan and zoom a slide."""
     input:
         slide=slide_file,
+        companions=slide_companions,
         classes=rules.predict_slide.output.classes,
         summary=rules.predict_slide.output.summary,
-        library=rules.fetch_openseadragon.output.library,
     output:
         page=directory("<results>/viewer/slides/{experiment}/{slide}"),
     log:
@@ -63,6 +63,7 @@ rule write_viewer:
 rule list_viewers:
     """A page that lists those of all slides."""
     input:
+        library=rules.fetch_openseadragon.output.library,
         pages=collect(rules.write_viewer.output.page, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
         summaries=collect(rules.predict_slide.output.summary, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
     output:

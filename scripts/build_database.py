@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pathseg import __version__
+from pathseg.cohort.rows import with_files
 from pathseg.digests import digest
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
@@ -36,7 +37,6 @@ from pathseg.labels.tissue import tissue_share
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.scores.objects import connected
-from pathseg.table_files import read_table
 from pathseg.tiles.database import DatabaseWriter
 
 log = logging.getLogger("pathseg")
@@ -76,7 +76,7 @@ class Source:
     Attributes
     ----------
     row : dict
-        Its row of the split table.
+        Its row of the sample table.
     view, labels
         Its pixels and class indices.
     objects
@@ -268,9 +268,8 @@ def build(
 
 if __name__ == "__main__":
     start_log(snakemake.log[0])
-    params = snakemake.params
-    split = read_table(snakemake.input.split, numbers=["mpp"])
-    rows = split[split["part"] == snakemake.wildcards.part].replace({np.nan: None}).to_dict("records")
+    params, files = snakemake.params, snakemake.input
+    rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     labelling = Labelling(params.classes, params.ignore_value, params.outside)
     with atomic_path(snakemake.output.database) as temporary:
         count = build(temporary, rows, Cutting(**params.tiles), labelling, params.database, snakemake.threads)

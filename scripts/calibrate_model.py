@@ -9,6 +9,7 @@ table : TSV
     patients each of whom the calibration was fitted without (`unseen`; with one patient there is none).
 """
 
+import itertools
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pathseg.cohort.rows import with_files
 from pathseg.files import atomic_path
 from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_labels
@@ -28,7 +30,6 @@ from pathseg.prediction.delivery import load_predictor, view_of_model
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.calibration import expected_calibration_error
 from pathseg.scores.counts import LEVELS
-from pathseg.table_files import read_table
 
 log = logging.getLogger("pathseg")
 
@@ -122,11 +123,10 @@ def table_of(counts: dict[str, np.ndarray]) -> pd.DataFrame:
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params = snakemake.params
-    settings = dict(params.prediction) | {"tta": False}
+    settings = {**params.prediction, **params.machine, "tta": False}
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     (model,), predictor = load_predictor([snakemake.input.model], params.classes, settings, device)
-    split = read_table(snakemake.input.split, numbers=["mpp"])
-    rows = split[split["part"] == params.part].replace({np.nan: None}).to_dict("records")
+    rows = with_files(params.rows, snakemake.input.images, snakemake.input.masks, itertools.repeat(None))
     labels = {"classes": params.classes, "ignore_value": params.ignore_value, "outside": params.outside}
     sample = sample_images(rows, predictor, model, settings, labels)
     fitted, counts = reliability(sample, without_weights(model["class_weights"]))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pathseg.cohort.rows import with_files
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.geojson import is_annotation_file
@@ -28,7 +29,6 @@ from pathseg.prediction.inference import Predictor
 from pathseg.prediction.scaling import scaled
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
 from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects
-from pathseg.table_files import read_table
 
 log = logging.getLogger("pathseg")
 
@@ -50,12 +50,12 @@ class Scoring:
 def count_image(
     row: dict[str, Any], predictor: Predictor, model: Checkpoint, settings: dict[str, Any], scoring: Scoring
 ) -> Counts:
-    """Predict an image of the split table as it is delivered, and compare it with its mask at the mask's resolution.
+    """Predict an image of the sample table as it is delivered, and compare it with its mask at the mask's resolution.
 
     Parameters
     ----------
     row
-        Of the split table.
+        Of the sample table.
     predictor, model
         The networks, and the checkpoint of one of them.
     settings
@@ -145,12 +145,12 @@ def add_shapes(
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params = snakemake.params
-    settings = dict(params.prediction)
+    settings = {**params.prediction, **params.machine}
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     models, predictor = load_predictor(list(snakemake.input.models), params.classes, settings, device)
     scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um)
-    split = read_table(snakemake.input.split, numbers=["mpp"])
-    rows = split[split["part"].isin(params.parts)].replace({np.nan: None}).to_dict("records")
+    files = snakemake.input
+    rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     by_patient: dict[tuple[str, str], Counts] = {}
     for row in progress(rows, "scoring", unit="image"):
         key = params.parts[row["part"]], row["patient"]

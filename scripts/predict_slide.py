@@ -106,7 +106,7 @@ if __name__ == "__main__":
     params, paths = snakemake.params, list(snakemake.input.models)
     started = time.monotonic()
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
-    settings = dict(params.prediction)
+    settings = {**params.prediction, **params.machine}
     models, predictor = load_predictor(paths, params.classes, settings, device)
     slide = open_slide(snakemake.input.slide, params.mpp)
     with ExitStack() as stack:

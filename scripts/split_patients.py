@@ -1,11 +1,14 @@
-"""Divide the patients into parts, and draw what fell where.
+"""Write down which part each patient is in, and draw what fell where.
 
 Outputs
 -------
 split : TSV
-    A row for each image: sample, patient, part, image, mask, mpp, and `pixels_NAME` for each class.
+    A row for each image: sample, patient, part, and `pixels_NAME` for each class.
 figure : PNG
     Images and patients of each part, and the share of each class.
+
+Beside them `parts.json` is brought up to date: the part of each patient, and the settings by which they were divided.
+The workflow looks at it the next time, so that everyone keeps their part.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pathseg.cohort.splitting import part_shares, split_patients
+from pathseg.cohort.splitting import read_parts, write_parts
+from pathseg.errors import as_list
 from pathseg.figures import save_figure
 from pathseg.files import atomic_path
 from pathseg.images.masks import read_labels
@@ -81,19 +85,33 @@ def draw_split(split: pd.DataFrame, parts: list[str], classes: list[dict[str, An
     return figure
 
 
+def note_moves(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Return a line for each patient who is in another part than before."""
+    return [
+        f"{patient}: from {before[patient]} to {part}"
+        for patient, part in now.items()
+        if before.get(patient, part) != part
+    ]
+
+
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
-    params = snakemake.params
-    samples = pd.DataFrame(list(params.samples))
-    pixels = count_pixels(list(samples["mask"]), params.classes, params.ignore_value, snakemake.threads)
-    # A test part that only the table names takes the share that it has there.
-    test = params.test or float((samples["part"] == "test").mean())
-    shares = part_shares(params.val, test, params.folds)
-    samples["part"] = split_patients(samples, pixels, shares, params.seed)
+    params, output = snakemake.params, snakemake.output
+    rows = pd.DataFrame(params.rows)
+    before, now = read_parts(params.parts_file), dict(zip(rows["patient"], rows["part"], strict=True))
+    # Who is no longer in the table is remembered, and comes back to the same part.
+    with atomic_path(params.parts_file) as temporary:
+        write_parts(temporary, read_parts(params.parts_file, params.split) | now, params.split)
+    pixels = count_pixels(list(snakemake.input.masks), params.classes, params.ignore_value, snakemake.threads)
     for number, class_ in enumerate(params.classes):
-        samples[f"pixels_{class_['name']}"] = pixels[:, number]
-    with atomic_path(snakemake.output.split) as temporary:
-        samples.to_csv(temporary, sep="\t", index=False)
-    save_figure(draw_split(samples, list(shares), params.classes), snakemake.output.figure)
-    counts = samples.groupby("part")["patient"].nunique().reindex(list(shares))
-    log.info("patients by part: %s", ", ".join(f"{part} {count}" for part, count in counts.items()))
+        rows[f"pixels_{class_['name']}"] = pixels[:, number]
+    with atomic_path(output.split) as temporary:
+        rows.to_csv(temporary, sep="\t", index=False)
+    parts = [part for part in params.parts if part in set(now.values())]
+    save_figure(draw_split(rows, parts, params.classes), output.figure)
+    log.info("patients by part: %s", ", ".join(f"{part} {list(now.values()).count(part)}" for part in parts))
+    if before:
+        moved = note_moves(before, now)
+        log.info("%d patients are new, %d moved", len(set(now) - set(before)), len(moved))
+        if moved:
+            log.warning("patients moved, by the table or by other `split` settings:\n  %s", as_list(moved))

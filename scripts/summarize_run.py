@@ -13,7 +13,7 @@ versions, versions_html : TSV and HTML
 """
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,15 @@ from pathseg.logs import start_log
 from pathseg.table_files import read_table, save_table
 
 
-def read_times(folder: Path) -> pd.DataFrame:
+def read_times(folder: Path, jobs: Collection[str]) -> pd.DataFrame:
     """Read the records of jobs that Snakemake has written, and sum them up by rule, the longest first.
+
+    Parameters
+    ----------
+    folder
+        A record is `RULE.tsv` or `RULE/JOB.tsv`.
+    jobs
+        Those that the workflow has now; records of others are left out.
 
     Returns
     -------
@@ -37,11 +44,13 @@ def read_times(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(folder.rglob("*.tsv")):
+        rule, *job = path.relative_to(folder).as_posix().removesuffix(".tsv").split("/", 1)
+        if not set(job) <= set(jobs):
+            continue
         record = read_table(path, numbers=["s", "max_rss"]).iloc[-1]
-        rule = path.relative_to(folder).with_suffix("").parts[0]
         rows.append({"rule": rule, "seconds": record["s"], "memory_mib": record["max_rss"]})
-    jobs = pd.DataFrame(rows, columns=["rule", "seconds", "memory_mib"]).groupby("rule")
-    times = jobs.agg(
+    records = pd.DataFrame(rows, columns=["rule", "seconds", "memory_mib"]).groupby("rule")
+    times = records.agg(
         jobs=("seconds", "size"),
         seconds=("seconds", "sum"),
         longest_seconds=("seconds", "max"),
@@ -94,8 +103,9 @@ def versions() -> list[tuple[str, str]]:
 
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
-    output, times = snakemake.output, read_times(Path(snakemake.params.benchmarks))
-    settings = pd.DataFrame(flat(snakemake.params.settings), columns=["key", "value"])
+    output, params = snakemake.output, snakemake.params
+    times = read_times(Path(params.benchmarks), set(params.jobs))
+    settings = pd.DataFrame(flat(params.settings), columns=["key", "value"])
     packages = pd.DataFrame(versions(), columns=["package", "version"])
     for name, table in {"times": times, "settings": settings, "versions": packages}.items():
         save_table(table, output[name], output[f"{name}_html"])

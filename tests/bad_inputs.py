@@ -18,7 +18,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 import shapely
 import tifffile
 import torch
@@ -28,7 +27,7 @@ from shapely.geometry import mapping
 
 from conftest import CLASSES, ROOT, small_unet
 from pathseg.cohort.project import read_project
-from pathseg.cohort.splitting import part_shares, split_patients
+from pathseg.cohort.splitting import divide
 from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import choose_mpp, open_slide
@@ -283,18 +282,25 @@ for name, changes, words in [
 def impossible_split(patients: list[str], parts: list[str | None], **shares: Any) -> Callable[[Path], Any]:
     """Return what divides patients of one image each."""
 
-    def run(_folder: Path) -> Any:
-        samples = pd.DataFrame({"sample": patients, "patient": patients, "part": parts})
-        settings = {"val": 0.2, "test": 0, "folds": None} | shares
-        return split_patients(samples, np.ones((len(patients), 2), int), part_shares(**settings), 1)
+    def run(folder: Path) -> Any:
+        samples = [{"patient": patient, "part": part} for patient, part in zip(patients, parts, strict=True)]
+        return divide(samples, {"val": 0.2, "test": 0, "folds": None, "seed": 1} | shares, folder / "parts.json")
 
     return run
+
+
+def damaged_parts(folder: Path) -> Any:
+    """Divide patients when the file that says where they were is cut off."""
+    (folder / "parts.json").write_text('{"split": {')
+    samples = [{"patient": name, "part": None} for name in "abc"]
+    return divide(samples, {"val": 0.2, "test": 0, "folds": None, "seed": 1}, folder / "parts.json")
 
 
 add("Patients", "one patient", impossible_split(["a"], [None]), "too few")
 add("Patients", "fewer patients than folds", impossible_split(["a", "b"], [None] * 2, folds=3), "too few")
 add("Patients", "a fixed part that the split has not", impossible_split(list("abc"), ["fold2", None, None]), "'fold2'")
 add("Patients", "all patients fixed in one part", impossible_split(list("ab"), ["val", "val"]), "too few")
+add("Patients", "a damaged file of parts", damaged_parts, "parts.json: says which part", "delete it")
 
 
 def image(name: str, save: Callable[[Path], Any]) -> Callable[[Path], Any]:

@@ -1,5 +1,6 @@
 """A small project in a folder of its own, run by the real Snakemake."""
 
+import json
 import os
 import re
 import shutil
@@ -41,12 +42,15 @@ class Workflow:
         Environment variables that Snakemake gets beside those of the tests.
     before : callable or None
         What Snakemake's process does before it starts.
+    configuration_file : str
+        Where in the folder the configuration is.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.environment = {}
         self.before = None
+        self.configuration_file = "config/config.yaml"
 
     def snakemake(self, *arguments, check=True):
         """Run Snakemake as a user does, and return what it printed."""
@@ -68,22 +72,21 @@ class Workflow:
         return done.stdout
 
     def planned(self, *arguments):
-        """Return which rules a dry run would run, and how often each, but for the summary that follows any change."""
+        """Return which rules a dry run would run, and how often each."""
         printed = self.snakemake("--dry-run", *arguments)
         table = re.search(r"Job stats:\n.*?\n[- ]+\n(.*?)\n\n", printed, re.DOTALL)
         if table is None:
             assert "Nothing to be done" in printed
             return {}
         counts = dict(re.findall(r"^(\w+) +(\d+)$", table.group(1), re.MULTILINE))
-        return {rule: int(count) for rule, count in counts.items() if rule not in ("total", "all", "summarize_run")}
+        return {rule: int(count) for rule, count in counts.items() if rule not in ("total", "all")}
 
     def configure(self, **changes):
         """Lay changes over the configuration."""
-        path = self.folder / "config" / "config.yaml"
-        config = yaml.safe_load(path.read_text())
+        config = self.configuration()
         for key, value in changes.items():
             config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
-        path.write_text(yaml.safe_dump(config))
+        (self.folder / self.configuration_file).write_text(yaml.safe_dump(config))
 
     def edit(self, name, change):
         """Change the text of a file."""
@@ -91,10 +94,22 @@ class Workflow:
         path.write_text(change(path.read_text()))
 
     def rows_of_part(self, part):
-        """Return the rows of the split table that are in a part."""
-        header, *lines = (self.folder / "results/cohort/split.tsv").read_text().splitlines()
+        """Return the rows of the sample table whose patients are in a part, their files from the workflow's folder."""
+        table = self.folder / self.configuration()["samples"]
+        header, *lines = table.read_text().splitlines()
         rows = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
-        return [row for row in rows if row["part"] == part]
+        for row in rows:
+            row |= {key: str(table.parent.relative_to(self.folder) / row[key]) for key in ("image", "mask")}
+        parts = self.parts()
+        return [row for row in rows if parts[row["patient"]] == part]
+
+    def parts(self):
+        """Return the part of each patient."""
+        return json.loads((self.folder / "results/cohort/parts.json").read_text())["patients"]
+
+    def configuration(self):
+        """Return the configuration."""
+        return yaml.safe_load((self.folder / self.configuration_file).read_text())
 
 
 def copy_workflow(folder):

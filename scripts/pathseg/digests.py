@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("pathseg", "pathseg_demo")
+# Modules that cannot change a result: what they say, and how much memory is given back.
+SILENT = ("pathseg/errors.py", "pathseg/logs.py", "pathseg/memory.py")
 
 
 def digest(value: Any) -> str:
@@ -17,10 +19,10 @@ def digest(value: Any) -> str:
 
 
 def code_digest(script: str | Path) -> str:
-    """Return a digest of a script and of all modules of our packages that it imports, directly or not.
+    """Return a digest of a script, of all modules of our packages that it imports, directly or not, and of their data.
 
-    Comments, docstrings and layout do not count: they cannot change a result. The Python version of whoever reads
-    the workflow may count.
+    Comments, docstrings and layout do not count, nor do modules that only speak to people: they cannot change a
+    result. The Python version of whoever reads the workflow does not count either.
 
     Parameters
     ----------
@@ -28,8 +30,9 @@ def code_digest(script: str | Path) -> str:
         A script whose folder holds the package.
     """
     script = Path(script)
-    sources = [script, *sorted(modules_of(script))]
-    return digest({path.relative_to(script.parent).as_posix(): _code(path) for path in sources})
+    sources = {path.relative_to(script.parent).as_posix(): path for path in [script, *modules_of(script)]}
+    counted = {name: path for name, path in sources.items() if name not in SILENT}
+    return digest({name: _code(path) for name, path in counted.items()})
 
 
 def modules_of(script: Path, folder: Path | None = None) -> set[Path]:
@@ -59,12 +62,27 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _code(path: Path) -> str:
-    # A tree of its own, because docstrings are taken out of it.
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    """Return the digest of a module, and of the files beside it that its code names, such as the style of figures."""
+    tree = _tree(path)
+    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    files = [file for file in sorted(path.parent.iterdir()) if file.name in names and file.is_file()]
+    return digest([_plain(tree), *(file.read_text(encoding="utf-8") for file in files if file.suffix != ".py")])
+
+
+def _plain(node: Any) -> str:
+    """Return a syntax tree as text without docstrings, the same in each version of Python.
+
+    Fields that are empty are left out, because newer versions have more of them; so is what a name is there for.
+    """
+    if isinstance(node, list):
+        return ",".join(map(_plain, node))
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = {name: getattr(node, name, None) for name in node._fields if name != "ctx"}
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        fields["body"] = node.body[1:]
+    filled = [f"{name}={_plain(value)}" for name, value in fields.items() if value is not None and value != []]
+    return f"{type(node).__name__}({';'.join(filled)})"
 
 
 def _imports(path: Path, folder: Path) -> set[Path]:

@@ -1,6 +1,10 @@
 """Logging of a job: to its log file in full, to the terminal in short."""
 
+import atexit
+import contextlib
+import itertools
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -20,7 +24,8 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 def start_log(path: str | Path, mode: str = "w") -> logging.Logger:
     """Send log messages to a file and to the terminal, and uncaught errors to both.
 
-    A `PathsegError` reaches the terminal as its message alone: its traceback is in the file.
+    A `PathsegError` reaches the terminal as its message alone: its traceback is in the file. The log of an attempt that
+    failed is kept beside, as `NAME.failed-1.log` and so on: Snakemake removes log files before each new attempt.
 
     Parameters
     ----------
@@ -36,6 +41,8 @@ def start_log(path: str | Path, mode: str = "w") -> logging.Logger:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "w":
+        _keep_failed(path)
     to_file = logging.FileHandler(path, mode=mode, encoding="utf-8")
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.addFilter(_is_for_terminal)
@@ -44,11 +51,14 @@ def start_log(path: str | Path, mode: str = "w") -> logging.Logger:
     )
     logging.captureWarnings(True)
     logger = logging.getLogger("pathseg")
+    if mode == "w":
+        _mark_unfinished(path)
 
     # A log file on a full disk is no reason to bury the message in errors of logging.
     logging.raiseExceptions = False
 
     def log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        atexit.unregister(_finish)
         details = "".join(traceback.format_exception(kind, error, trace))
         if isinstance(error, MemoryError):
             error = ResourceError("the memory is used up; give the job more, or free some")
@@ -58,6 +68,29 @@ def start_log(path: str | Path, mode: str = "w") -> logging.Logger:
 
     sys.excepthook = log_uncaught
     return logger
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.unfinished.log")
+
+
+def _mark_unfinished(path: Path) -> None:
+    """Give a log a second, hidden name until its job has ended well: that one Snakemake does not remove."""
+    # Some file systems know no second names; there the log of a failed attempt is lost.
+    with contextlib.suppress(OSError):
+        os.link(path, _unfinished(path))
+        atexit.register(_finish, path)
+
+
+def _finish(path: Path) -> None:
+    _unfinished(path).unlink(missing_ok=True)
+
+
+def _keep_failed(path: Path) -> None:
+    """Name the log of an earlier attempt that did not end well, if there is one."""
+    if _unfinished(path).exists():
+        names = (path.with_name(f"{path.stem}.failed-{number}{path.suffix}") for number in itertools.count(1))
+        _unfinished(path).rename(next(name for name in names if not name.exists()))
 
 
 def _is_for_terminal(record: logging.LogRecord) -> bool:

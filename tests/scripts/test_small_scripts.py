@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from make_demo_cohort import make_field, write_slide
+from make_demo_cohort import make_field
+from make_demo_slides import write_slide
 from plot_training import draw_curves
 from split_patients import count_pixels
 from summarize_slides import summary_table

@@ -44,6 +44,7 @@ def archive(tmp_path_factory):
 def workflow_for(folder, url, sha256):
     """Return the workflow with config/epistroma.yaml, but for address and digest, and a smaller network."""
     workflow = copy_workflow(folder)
+    workflow.configuration_file = "epistroma.yaml"
     config = yaml.safe_load((ROOT / "config" / "epistroma.yaml").read_text())
     config["archive"] = {"url": url, "sha256": sha256}
     config |= {"unet": {"depth": 2, "wf": 2}, "training": {"epochs": 1}, "split": {"folds": 2}}

@@ -23,6 +23,7 @@ def test_everything_is_there(finished):
     made = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
     model, scores, slide = "models/default/holdout", "validation/default/holdout", "slides/default/slide 0"
     for name in [
+        "cohort/parts.json",
         "cohort/split.tsv",
         "cohort/split.png",
         "databases/train.h5",

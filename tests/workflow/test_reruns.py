@@ -1,5 +1,6 @@
 """What runs again after a change, read from a dry run: what follows from it, and nothing else."""
 
+import re
 import time
 
 import cv2
@@ -19,7 +20,9 @@ AFTER_TRAINING = {
     "compare_experiments": 1,
     "predict_slide": 2,
     "summarize_slides": 1,
+    "summarize_run": 1,
 }
+RESCORED = {"evaluate": 1, "summarize_scores": 1, "write_model_card": 1, "compare_experiments": 1, "summarize_run": 1}
 
 
 def darken(path):
@@ -34,7 +37,7 @@ def test_a_changed_training_image_rebuilds_its_part_and_what_follows(project):
 
 def test_a_changed_test_image_is_scored_again(project):
     darken(project.folder / project.rows_of_part("test")[0]["image"])
-    assert project.planned() == {"evaluate": 1, "summarize_scores": 1, "write_model_card": 1, "compare_experiments": 1}
+    assert project.planned() == RESCORED
 
 
 def test_a_changed_number_of_epochs_rebuilds_no_database(project):
@@ -45,19 +48,45 @@ def test_a_changed_number_of_epochs_rebuilds_no_database(project):
 def test_a_new_slide_is_predicted_alone(project):
     write_slide(project.folder / "data/new.tif", cv2.imread(str(project.folder / "data/images/0.png")))
     project.edit("data/slides.tsv", lambda text: text + "new.tif\n")
-    assert project.planned() == {"predict_slide": 1, "summarize_slides": 1}
+    assert project.planned() == {"predict_slide": 1, "summarize_slides": 1, "summarize_run": 1}
 
 
 def test_a_changed_panel_setting_draws_panels(project):
     project.configure(panels={"per_group": 1})
-    assert project.planned() == {"render_panels": 1}
+    assert project.planned() == {"render_panels": 1, "summarize_run": 1}
 
 
 def test_a_changed_class_colour_does_not_train(project):
     colors = ["#123456", "#654321"]
     classes = [{"name": "None", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}]
     project.configure(classes=[class_ | {"color": color} for class_, color in zip(classes, colors, strict=True)])
-    assert not {"train_unet", "build_database", "evaluate"} & set(project.planned())
+    planned = project.planned()
+    # What shows colours, and nothing else.
+    assert planned.keys() == {
+        "split_patients",
+        "preview_batches",
+        "render_panels",
+        "summarize_scores",
+        "write_model_card",
+        "compare_experiments",
+        "predict_slide",
+        "summarize_slides",
+        "summarize_run",
+    }
+    # The plan is kept: nothing more follows when the first of it are done.
+    project.snakemake("results/cohort/split.png")
+    del planned["split_patients"]
+    assert project.planned() == planned
+
+
+def test_how_a_machine_predicts_is_no_reason_to_predict_again(project):
+    project.configure(prediction={"tile": 128, "precision": "float32"})
+    assert project.planned() == {"summarize_run": 1}
+
+
+def test_another_smallest_area_predicts_slides(project):
+    project.configure(prediction={"min_area_um2": 3})
+    assert project.planned() == {"predict_slide": 2, "summarize_slides": 1, "summarize_run": 1}
 
 
 def test_changed_tiles_keep_the_split(project):
@@ -68,9 +97,9 @@ def test_changed_tiles_keep_the_split(project):
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        ("scripts/summarize_slides.py", {"summarize_slides": 1}),
-        ("scripts/render_panels.py", {"render_panels": 1}),
-        ("scripts/pathseg/labels/outlines.py", {"predict_slide": 2, "summarize_slides": 1}),
+        ("scripts/summarize_slides.py", {"summarize_slides": 1, "summarize_run": 1}),
+        ("scripts/render_panels.py", {"render_panels": 1, "summarize_run": 1}),
+        ("scripts/pathseg/labels/outlines.py", {"predict_slide": 2, "summarize_slides": 1, "summarize_run": 1}),
         ("scripts/pathseg/network/losses.py", {"preview_batches": 1, **AFTER_TRAINING}),
     ],
 )
@@ -102,6 +131,62 @@ def sorted_blocks(text):
     return reversed(blocks)
 
 
-def test_a_patient_less_is_a_new_split(project):
-    project.edit("data/samples.tsv", lambda text: "\n".join(text.splitlines()[:-1]) + "\n")
+def add_sample(project, patient, number):
+    """Add an image to the sample table, a copy of another under a name of its own."""
+    for kind in ("images", "masks"):
+        darkened = cv2.imread(str(project.folder / f"data/{kind}/0.png"), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(project.folder / f"data/{kind}/{number}.png"), darkened // (2 if kind == "images" else 1))
+    row = f"new {number}\t{patient}\timages/{number}.png\tmasks/{number}.png\t0.5\n"
+    project.edit("data/samples.tsv", lambda text: text + row)
+
+
+@pytest.mark.parametrize("patient", ["Anna B", "a new one"])
+def test_an_image_more_moves_nobody(project, patient):
+    """What is made anew is the part that the image is in, and what follows from that part; a run says who moved."""
+    before = project.parts()
+    add_sample(project, patient, 9)
+    planned = project.planned()
+    assert planned["split_patients"] == 1
+    assert planned.get("build_database", 0) <= 1
+    printed = project.snakemake("results/cohort/split.tsv")
+    assert before.items() <= project.parts().items()
+    assert f"{int(patient not in before)} patients are new, 0 moved" in printed
+    del planned["split_patients"]
+    assert project.planned() == planned
+
+
+def test_other_split_settings_divide_anew_and_the_log_says_who_moved(project):
+    before = project.parts()
+    project.configure(split={"seed": 3})
+    printed = project.snakemake("results/cohort/split.tsv")
+    after = project.parts()
+    moved = [
+        f"{patient}: from {before[patient]} to {part}" for patient, part in after.items() if before[patient] != part
+    ]
+    assert moved
+    assert all(line in printed for line in moved)
+
+
+def test_a_patient_less_moves_nobody(project):
+    before = project.parts()
+    gone = project.rows_of_part("train")[0]["sample"]
+    project.edit("data/samples.tsv", lambda text: re.sub(f"(?m)^{gone}\t.*\n", "", text))
     assert project.planned()["split_patients"] == 1
+    project.snakemake("results/cohort/split.tsv")
+    assert project.parts() == before
+
+
+def test_a_split_that_is_killed_keeps_who_was_placed(project):
+    """The job fails; who was placed is still known."""
+    before = project.parts()
+    add_sample(project, "a new one", 9)
+    (project.folder / "data/masks/9.png").write_bytes(b"not a picture")
+    assert "masks/9.png" in project.snakemake("results/cohort/split.tsv", check=False)
+    assert before.items() <= project.parts().items()
+
+
+def test_another_name_of_the_same_table_changes_nothing(project):
+    project.configure(
+        samples=str(project.folder / "data/samples.tsv"), slides=[str(project.folder / "data/slides.tsv")]
+    )
+    assert project.planned() == {"summarize_run": 1}

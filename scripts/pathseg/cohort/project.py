@@ -1,5 +1,8 @@
 """All that the workflow must know of a project before it starts: configuration, samples and slides."""
 
+import itertools
+import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,7 +70,9 @@ class Project:
         return ", ".join(counted(count, name) + more for count, name, more in counts if count)
 
 
-def read_project(config: dict[str, Any], schemas: Path, made_under: str, files: Iterable[str | Path] = ()) -> Project:
+def read_project(
+    config: dict[str, Any], schemas: Path, made_under: str, files: Iterable[str | Path] = (), complete: bool = True
+) -> Project:
     """Read and check a project.
 
     Parameters
@@ -80,6 +85,8 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str, files: 
         Folder whose files the workflow makes itself, so that they need not be there.
     files
         The files that the configuration is from.
+    complete
+        Whether all files must be there. Not for a job that runs by itself: it needs its own only.
 
     Raises
     ------
@@ -97,15 +104,19 @@ def read_project(config: dict[str, Any], schemas: Path, made_under: str, files: 
     if settings["samples"] and not models and not unfetched:
         samples = read_samples(settings["samples"], load_schema(schemas / "samples.schema.yaml"))
     if settings["slides"]:
-        slides = read_slides(settings["slides"], load_schema(schemas / "slides.schema.yaml"), settings["slide_folder"])
+        schema = load_schema(schemas / "slides.schema.yaml")
+        slides = read_slides(settings["slides"], schema, settings["slide_folder"], complete)
     if not samples and not models and not unfetched:
-        raise ConfigError("nothing to do: give `samples` to train with, or a trained `model` to predict with")
-    if models and not slides:
+        raise ConfigError(
+            "nothing to do: give `samples` to train with, or a trained `model` to predict with, in a file that "
+            "--configfile names"
+        )
+    if models and not slides and complete:
         raise ConfigError("nothing to do: give the `slides` that the model is to predict")
     missing = [f"model {model} {why_no_file(model)}" for model in models if not is_file(model)]
     missing += missing_files(samples, ["image", "mask", "instances"], made_under)
     missing += missing_files(slides, ["path", "tissue"], made_under)
-    if missing:
+    if missing and complete:
         raise TableError(f"files are missing:\n  {as_list(missing)}")
     folds, parts = folds_and_parts(settings, samples)
     experiments = [given_name(models[0])] if models else list(settings["experiments"])
@@ -151,3 +162,20 @@ def counted(number: int, name: str) -> str:
 def given_name(model: str) -> str:
     """Return the name of the experiment that a given model file is."""
     return "model-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(model).stem)[:LONGEST_MODEL_NAME]
+
+
+def refuse_other_models(models: list[str], folder: Path) -> None:
+    """Check that a folder of predicted slides is of these models, and not of others with the same name.
+
+    Raises
+    ------
+    ConfigError
+        If it is not: it would be overwritten.
+    """
+    for summary in itertools.islice(folder.glob("*/summary.json"), 1):
+        earlier = [model["file"] for model in json.loads(summary.read_text(encoding="utf-8"))["models"]]
+        if [os.path.realpath(model) for model in earlier] != [os.path.realpath(model) for model in models]:
+            raise ConfigError(
+                f"{folder}: holds predictions of {', '.join(earlier)}; those of {', '.join(models)} would have the "
+                "same name and overwrite them: rename the model's file, or move that folder away"
+            )

@@ -184,7 +184,10 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
 def _contradictions(settings: Settings) -> list[str]:
     errors = []
     tiles, split = settings["tiles"], settings["split"]
-    if (tiles["mpp"] is None) == (tiles["resize"] is None):
+    # A given model says itself what its classes are, and at which resolution it works.
+    if settings["samples"] and not settings["model"] and not settings["classes"]:
+        errors.append("classes: are needed to train; list them, the background first")
+    if settings["samples"] and not settings["model"] and (tiles["mpp"] is None) == (tiles["resize"] is None):
         errors.append("tiles: give exactly one of mpp (µm per pixel to train at) and resize (factor on the image size)")
     if settings["prediction"]["mpp"] and settings["prediction"]["resize"]:
         errors.append("prediction: give mpp or resize, not both; they say at which resolution the model was trained")

@@ -1,13 +1,16 @@
-"""Divide patients into parts: never an image, always a patient, with the classes in equal shares."""
+"""Divide patients into parts: never an image, always a patient; and who has a part keeps it.
 
-import numpy as np
-import pandas as pd
+Only the standard library is used: this runs each time that the workflow is read.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from pathseg.errors import SplitError
-
-# Random divisions to choose from: enough for few patients, where the choice matters, and affordable for thousands.
-PLACEMENTS = 20_000
-FEWEST_TRIALS = 40
 
 
 def part_shares(val: float, test: float, folds: int | None) -> dict[str, float]:
@@ -26,83 +29,122 @@ def part_shares(val: float, test: float, folds: int | None) -> dict[str, float]:
     return {"train": 1 - val - test, "val": val} | held_out
 
 
-def split_patients(samples: pd.DataFrame, pixels: np.ndarray, shares: dict[str, float], seed: int) -> pd.Series:
-    """Choose a part for each patient.
-
-    Many random divisions are drawn, and the one is kept whose parts come closest to their share of the pixels of
-    each class, as in stratified group sampling. Patients whose part is given stay in it.
+def divide(samples: list[dict[str, Any]], split: dict[str, Any], kept: str | Path) -> dict[str, str]:
+    """Choose a part for each patient; one who was placed before, by the same settings, stays there.
 
     Parameters
     ----------
     samples
-        Columns `sample`, `patient` and `part` (None where it is free), a row for each image.
-    pixels
-        Pixel counts [images, classes].
-    shares
-        Part names and the share that each should get, see `part_shares`.
-    seed
-        Seed of the draw: the same table and seed give the same parts.
+        Rows with `patient` and `part` (None where it is free), one for each image. A given part goes before all.
+    split
+        `split` of the configuration.
+    kept
+        File of `write_parts`, if there is one: where patients were placed before.
 
     Returns
     -------
-    pandas.Series
-        Part of each image, with the index of `samples`.
+    dict
+        Part of each patient of the table, in the order of their names.
 
     Raises
     ------
     SplitError
-        If there are fewer patients than parts, or a fixed part is not one of them.
+        If there are fewer patients than parts, a given part is not one of them, or the file is damaged.
     """
-    patients = samples.groupby("patient", sort=True)
-    names = list(patients.groups)
-    fixed = patients["part"].first().reindex(names)
-    parts = list(shares)
-    unknown = fixed.dropna()[~fixed.dropna().isin(parts)]
-    if len(unknown):
-        raise SplitError(
-            f"patient {unknown.index[0]!r} has part {unknown.iloc[0]!r} in the table, but this split has the parts "
-            f"{', '.join(parts)}; change the table or the `split` settings"
-        )
-    missing = [part for part in parts if part not in set(fixed.dropna())]
-    if fixed.isna().sum() < len(missing):
-        raise SplitError(
-            f"{len(names)} patients ({int(fixed.isna().sum())} without a fixed part) are too few for the parts "
-            f"{', '.join(parts)}: each needs a patient of its own; add patients or ask for fewer parts"
-        )
-    # A column for the images beside those for the classes, so that parts are balanced in both.
-    amounts = np.column_stack([pixels, np.ones(len(samples))]).astype(float)
-    amounts /= np.maximum(amounts.sum(axis=0), 1)
-    per_patient = np.stack([amounts[patients.indices[name]].sum(axis=0) for name in names])
-    chosen = _best_division(per_patient, fixed, np.array(list(shares.values())), parts, np.random.default_rng(seed))
-    return samples["patient"].map(dict(zip(names, chosen, strict=True)))
+    images = Counter(row["patient"] for row in samples)
+    given = {row["patient"]: row["part"] for row in samples if row["part"]}
+    # A test part that only the table names takes the share that it has there.
+    in_test = sum(images[patient] for patient, part in given.items() if part == "test") / max(1, len(samples))
+    shares = part_shares(split["val"], split["test"] or in_test, split["folds"])
+    for patient, part in given.items():
+        if part not in shares:
+            raise SplitError(
+                f"patient {patient!r} has part {part!r} in the table, but this split has the parts "
+                f"{', '.join(shares)}; change the table or the `split` settings"
+            )
+    before = {patient: part for patient, part in read_parts(kept, split).items() if patient in images}
+    placed = {patient: part for patient, part in before.items() if part in shares} | given
+    return dict(sorted(place_patients(images, placed, shares, split["seed"]).items()))
 
 
-def _best_division(
-    per_patient: np.ndarray, fixed: pd.Series, shares: np.ndarray, parts: list[str], rng: np.random.Generator
-) -> list[str]:
-    """Return the part of each patient in the best of many random divisions.
+def divided(samples: list[dict[str, Any]], split: dict[str, Any], kept: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of the sample table with the part that `divide` chooses for each patient."""
+    parts = divide(samples, split, kept) if samples else {}
+    return [row | {"part": parts[row["patient"]]} for row in samples]
 
-    Each draw puts the patients in a random order, the heavy ones first, and gives each to the part that lacks most.
+
+def place_patients(
+    images: Mapping[str, int], placed: Mapping[str, str], shares: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """Give each patient without a part to the part that lacks most of its share of the images.
+
+    Those with many images come first, about: their order is drawn from the seed and their names, so that neither the
+    order of the table nor another patient matters to it.
+
+    Parameters
+    ----------
+    images
+        Images of each patient.
+    placed
+        Parts of patients that stay where they are.
+    shares
+        See `part_shares`.
+    seed
+        Seed of the draw.
+
+    Raises
+    ------
+    SplitError
+        If a part would be empty.
     """
-    fixed_numbers = np.array([parts.index(part) if isinstance(part, str) else -1 for part in fixed])
-    weight = per_patient.mean(axis=1)
-    best: tuple[float, np.ndarray] = (np.inf, fixed_numbers)
-    for _ in range(max(FEWEST_TRIALS, PLACEMENTS // len(weight))):
-        numbers = fixed_numbers.copy()
-        got = np.zeros((len(parts), per_patient.shape[1]))
-        np.add.at(got, numbers[numbers >= 0], per_patient[numbers >= 0])
-        for patient in np.argsort(-weight * rng.uniform(0.5, 1.5, len(weight))):
-            if numbers[patient] < 0:
-                lacks = (shares - got.mean(axis=1)) / shares
-                numbers[patient] = np.argmax(lacks + rng.normal(0, 0.1, len(parts)))
-                got[numbers[patient]] += per_patient[patient]
-        if len(np.unique(numbers)) < len(parts):
-            continue
-        cost = float((((got - shares[:, None]) / shares[:, None]) ** 2).sum())
-        if cost < best[0]:
-            best = (cost, numbers)
-    if not np.isfinite(best[0]):
+    parts = dict(placed)
+    got = dict.fromkeys(shares, 0)
+    for patient, part in parts.items():
+        got[part] += images[patient]
+    waiting = [patient for patient in images if patient not in parts]
+    empty = [part for part in shares if not got[part]]
+    if len(waiting) < len(empty):
         raise SplitError(
-            f"no division of {len(weight)} patients into {len(parts)} parts was found; ask for fewer parts"
+            f"{len(images)} patients ({len(waiting)} without a part) are too few for the parts "
+            f"{', '.join(shares)}: each needs a patient of its own; add patients, ask for fewer parts, or divide anew "
+            "with another `split.seed`"
         )
-    return [parts[number] for number in best[1]]
+    total = sum(images.values())
+
+    def lack(part: str) -> float:
+        return 1 - got[part] / (shares[part] * total)
+
+    for patient in sorted(waiting, key=lambda patient: -images[patient] * (0.5 + drawn(seed, patient))):
+        parts[patient] = max(shares, key=lack)
+        got[parts[patient]] += images[patient]
+    return parts
+
+
+def drawn(seed: int, name: str) -> float:
+    """Return a number of [0, 1) that a seed and a name fix, on any machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\t{name}".encode()).digest()[:6]) / 2**48
+
+
+def read_parts(path: str | Path, split: dict[str, Any] | None = None) -> dict[str, str]:
+    """Return where patients were placed: nothing if nobody was, or by other settings than the given ones.
+
+    Raises
+    ------
+    SplitError
+        If the file is damaged.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return dict(content["patients"]) if split in (None, content["split"]) else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SplitError(
+            f"{path}: says which part each patient is in, and cannot be read ({error}); delete it to divide them anew"
+        ) from error
+
+
+def write_parts(path: str | Path, parts: dict[str, str], split: dict[str, Any]) -> None:
+    """Write down where patients are placed, and by which settings."""
+    content = {"split": split, "patients": dict(sorted(parts.items()))}
+    Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -77,7 +77,9 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     return [{key: row[key] for key in SAMPLE_COLUMNS} for row in rows]
 
 
-def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | None = None) -> list[Row]:
+def read_slides(
+    slides: str | list[str], schema: dict[str, Any], folder: str | None = None, complete: bool = True
+) -> list[Row]:
     """List the slides to predict.
 
     Parameters
@@ -88,6 +90,8 @@ def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | N
         `config/schemas/slides.schema.yaml`.
     folder
         Folder that the names in tables are relative to; by default each table's own.
+    complete
+        Whether all must be right; otherwise those that are not are left out.
 
     Returns
     -------
@@ -101,9 +105,9 @@ def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | N
     """
     rows: list[Row] = []
     for item in [slides] if isinstance(slides, str) else slides:
-        rows += _slide_table(Path(item), schema, folder) if item.endswith(".tsv") else _matches(item)
+        rows += _slide_table(Path(item), schema, folder) if item.endswith(".tsv") else _matches(item, complete)
     by_name: dict[str, Row] = {}
-    errors = []
+    errors, doubtful = [], set()
     for row in rows:
         fault = path_fault(row["path"])
         if fault:
@@ -111,13 +115,15 @@ def read_slides(slides: str | list[str], schema: dict[str, Any], folder: str | N
             continue
         row["slide"] = slide_name(row["path"])
         earlier = by_name.setdefault(row["slide"], row)
-        if earlier is not row:
-            errors += _same_name(earlier, row)
+        if earlier is not row and (contradictions := _same_name(earlier, row)):
+            errors += contradictions
+            doubtful.add(row["slide"])
         elif fault := slide_name_fault(row["slide"]):
             errors.append(f"{row['path']}: rename the slide: its name {fault}")
     errors += twin_errors("slides", by_name)
-    _raise(errors)
-    return list(by_name.values())
+    if complete:
+        _raise(errors)
+    return [row for name, row in by_name.items() if name not in doubtful]
 
 
 def slide_name_fault(name: str) -> str | None:
@@ -147,7 +153,7 @@ def slide_name(path: str | Path) -> str:
     return Path(path).stem.removesuffix(".ome")
 
 
-def _matches(pattern: str) -> list[Row]:
+def _matches(pattern: str, complete: bool) -> list[Row]:
     if pattern.lower().endswith(OTHER_TABLES):
         raise TableError(
             f"slides: {shortened(pattern)} is no image; a table of slides is text separated by tabs, and ends in .tsv"
@@ -156,7 +162,7 @@ def _matches(pattern: str) -> list[Row]:
     if not glob.has_magic(pattern) or is_file(pattern):
         return [{"path": pattern, "mpp": None, "tissue": None}]
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
-    if not paths:
+    if complete and not paths:
         raise TableError(
             f"slides: no file matches {shortened(pattern)}; patterns are relative to the working directory"
         )
@@ -257,6 +263,9 @@ def _duplicates(path: Path, rows: Iterable[Row], column: str) -> list[str]:
 def _beside(table: Path, name: str) -> str:
     """Return `name` as a path from the working directory, if it is relative to the table's folder."""
     joined = table.parent / name
+    # An absolute name of what is here is the same file, and nothing must be made again for it.
+    if joined.is_relative_to(Path.cwd()):
+        joined = joined.relative_to(Path.cwd())
     parts: list[str] = []
     for part in joined.parts:
         # Written without resolving links, so that Snakemake sees results/x.png and not config/../results/x.png.
@@ -265,6 +274,24 @@ def _beside(table: Path, name: str) -> str:
         else:
             parts.append(part)
     return str(Path(*parts)) if parts else "."
+
+
+def companions(path: str) -> list[str]:
+    """Return the files that belong to a slide's file: a change of one of them is a change of the slide.
+
+    MIRAX (.mrxs) keeps its pixels in a folder of the same name, DICOM in the other files of its folder, and Hamamatsu
+    (.vms, .vmu) in files that it names.
+    """
+    file = Path(path)
+    found: Iterable[Path] = []
+    if file.suffix.lower() == ".mrxs":
+        found = file.with_suffix("").rglob("*")
+    elif file.suffix.lower() == ".dcm":
+        found = file.parent.glob(f"*{file.suffix}")
+    elif file.suffix.lower() in (".vms", ".vmu") and file.is_file():
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        found = [file.parent / value.strip() for _, equals, value in (line.partition("=") for line in lines) if equals]
+    return sorted(str(other) for other in found if other.is_file() and other != file)
 
 
 def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) -> list[str]:

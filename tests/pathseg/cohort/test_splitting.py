@@ -1,51 +1,98 @@
-import numpy as np
-import pandas as pd
+import itertools
+import random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathseg.cohort.splitting import part_shares, split_patients
+from pathseg.cohort.splitting import divide, part_shares, read_parts, write_parts
+
+SPLIT = {"val": 0.2, "test": 0.2, "folds": None, "seed": 1}
 
 
-def cohort(images_of_patients, rng, fixed=()):
-    patients = [f"p{n}" for n, count in enumerate(images_of_patients) for _ in range(count)]
-    samples = pd.DataFrame({"sample": range(len(patients)), "patient": patients})
-    samples["part"] = samples["patient"].map(dict(fixed)).astype(object)
-    samples["part"] = samples["part"].where(samples["part"].notna(), None)
-    return samples, rng.integers(0, 1000, (len(patients), 2))
+def cohort(images, fixed=None):
+    """Return rows of patients with so many images each."""
+    fixed = fixed or {}
+    return [
+        {"sample": f"{patient} {n}", "patient": patient, "part": fixed.get(patient)}
+        for patient, count in images.items()
+        for n in range(count)
+    ]
 
 
-@settings(max_examples=15, deadline=None)
+def images_of_parts(parts, images):
+    totals = {}
+    for patient, part in parts.items():
+        totals[part] = totals.get(part, 0) + images[patient]
+    return totals
+
+
+IMAGES = st.lists(st.integers(1, 6), min_size=6, max_size=25).map(lambda n: {f"p{i}": k for i, k in enumerate(n)})
+
+
+@settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(1, 6), min_size=5, max_size=25),
+    IMAGES,
     st.sampled_from([(0.2, 0, None), (0.3, 0.2, None), (0.2, 0, 5), (0.2, 0.2, 3)]),
     st.integers(0, 1000),
 )
-def test_no_patient_is_in_two_parts(images, shape, seed):
-    samples, pixels = cohort(images, np.random.default_rng(seed), [("p0", "test" if shape[1] else None)])
+def test_each_part_has_its_share_and_fixed_patients_stay(images, shape, seed):
+    split = dict(zip(("val", "test", "folds"), shape, strict=True), seed=seed)
+    fixed = {"p0": "test"} if shape[1] else {}
+    parts = divide(cohort(images, fixed), split, "none.json")
     shares = part_shares(*shape)
-    parts = split_patients(samples, pixels, shares, seed)
-    assert (parts.groupby(samples["patient"]).nunique() == 1).all()
-    assert set(parts) == set(shares)
-    if shape[1]:
-        assert set(parts[samples["patient"] == "p0"]) == {"test"}
-    pd.testing.assert_series_equal(parts, split_patients(samples, pixels, shares, seed))
+    assert set(parts) == set(images)
+    assert set(parts.values()) == set(shares)
+    assert fixed.items() <= parts.items()
+    # No part is further from its share than one patient can push it.
+    total, most = sum(images.values()), max(images.values())
+    for part, got in images_of_parts(parts, images).items():
+        assert got - shares[part] * total <= most
 
 
-def test_parts_are_balanced_in_classes():
-    rng = np.random.default_rng(1)
-    samples, _ = cohort([2] * 40, rng)
-    share = np.repeat(rng.uniform(0, 1, 40), 2)
-    pixels = np.column_stack([1000 * share, 1000 * (1 - share)]).astype(int)
-    parts = split_patients(samples, pixels, part_shares(0.2, 0.2, None), 1)
-    totals = pd.DataFrame(pixels).groupby(parts.to_numpy()).sum()
-    fractions = totals[0] / totals.sum(axis=1)
-    assert fractions.max() - fractions.min() < 0.02
+@settings(max_examples=60, deadline=None)
+@given(IMAGES, st.integers(0, 1000), st.data())
+def test_whoever_was_placed_stays(tmp_path_factory, images, seed, data):
+    """Whatever happens to the table: patients and images more or less, another order, other files."""
+    split = SPLIT | {"seed": seed}
+    kept = tmp_path_factory.mktemp("kept") / "parts.json"
+    before = divide(cohort(images), split, kept)
+    write_parts(kept, before, split)
+    changed = {name: data.draw(st.integers(1, 9)) for name in images} | {"new 1": 3, "a new one": 1}
+    rows = cohort(changed)
+    random.Random(seed).shuffle(rows)
+    after = divide(rows, split, kept)
+    assert before.items() <= after.items()
+    assert read_parts(kept, split) == before
 
 
-def test_seed_matters():
-    samples, pixels = cohort([1] * 30, np.random.default_rng(1))
-    shares = part_shares(0.3, 0, None)
-    assert any(
-        not split_patients(samples, pixels, shares, 0).equals(split_patients(samples, pixels, shares, s))
-        for s in (1, 2)
-    )
+def test_one_who_comes_back_comes_back_to_the_same_part(tmp_path):
+    images = {f"p{n}": 2 for n in range(12)}
+    kept = tmp_path / "parts.json"
+    before = divide(cohort(images), SPLIT, kept)
+    write_parts(kept, before, SPLIT)
+    fewer = divide(cohort(dict.fromkeys(list(images)[3:], 2)), SPLIT, kept)
+    assert fewer.items() <= before.items()
+    assert divide(cohort(images), SPLIT, kept) == before
+
+
+def test_other_settings_divide_anew_and_the_table_goes_before_all(tmp_path):
+    images = {f"p{n}": 1 for n in range(30)}
+    kept = tmp_path / "parts.json"
+    before = divide(cohort(images), SPLIT, kept)
+    write_parts(kept, before, SPLIT)
+    assert divide(cohort(images), SPLIT | {"seed": 2}, kept) != before
+    other = next(part for part in ("train", "val") if part != before["p3"])
+    after = divide(cohort(images, {"p3": other}), SPLIT, kept)
+    assert {name: part for name, part in after.items() if before[name] != part} == {"p3": other}
+
+
+def test_seed_matters_and_the_order_of_the_table_does_not():
+    images = {f"p{n}": 1 + n % 3 for n in range(30)}
+    divisions = [divide(cohort(images), SPLIT | {"seed": seed}, "none.json") for seed in range(5)]
+    assert all(one != other for one, other in itertools.combinations(divisions, 2))
+    assert divide(cohort(images)[::-1], SPLIT, "none.json") == divisions[1]
+
+
+def test_a_test_part_that_only_the_table_names():
+    parts = divide(cohort({f"p{n}": 1 for n in range(10)}, {"p0": "test"}), SPLIT | {"test": 0}, "none.json")
+    assert [name for name, part in parts.items() if part == "test"] == ["p0"]

@@ -1,0 +1,165 @@
+"""The workflow away from home: another working directory, part of another workflow, files kept by a storage plugin."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from workflow_conftest import CONFIG, Workflow, copy_workflow, write_project
+
+IMPORTING = """
+configfile: "config/config.yaml"
+
+module pathseg:
+    snakefile: {snakefile}
+    config: config
+    prefix: "seg"
+
+use rule * from pathseg as seg_*
+
+rule all:
+    default_target: True
+    input:
+        rules.seg_all.input,
+        "count.txt",
+
+rule count_slides:
+    input:
+        rules.seg_summarize_slides.output.table.format(experiment="default"),
+    output:
+        "count.txt",
+    shell:
+        "wc -l < {{input}} > {{output}}"
+"""
+
+
+def importing(folder, snakefile):
+    """Return a project whose Snakefile imports pathseg as a module with a prefix."""
+    (folder / "config").mkdir()
+    workflow = write_project(Workflow(folder))
+    (folder / "Snakefile").write_text(IMPORTING.format(snakefile=snakefile))
+    return workflow
+
+
+def test_as_a_module_with_a_prefix(tmp_path):
+    workflow = importing(tmp_path, repr(str(ROOT / "Snakefile")))
+    options = ("--cores", "2", "--resources", "gpu=1")
+    workflow.snakemake(*options)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".snakemake",
+        "Snakefile",
+        "config",
+        "count.txt",
+        "data",
+        "seg",
+    }
+    assert (tmp_path / "count.txt").read_text().strip() == "5"
+    results = tmp_path / "seg/results"
+    assert json.loads((results / "slides/default/slide 0/summary.json").read_text())["file"] == "data/slide 0.tif"
+    assert "train_unet\t1" in (results / "run/times.tsv").read_text()
+    assert len(json.loads((results / "cohort/parts.json").read_text())["patients"]) == 5
+    assert (results / "logs/train_unet/default.holdout.log").is_file()
+    assert workflow.planned(*options, "--rerun-triggers", "mtime", "params", "input") == {}
+
+
+def test_a_module_from_a_repository_says_what_to_do(tmp_path):
+    (tmp_path / "clone").mkdir()
+    copy_workflow(tmp_path / "clone")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=tmp_path / "clone", check=True, capture_output=True)
+    (tmp_path / "project").mkdir()
+    snakefile = f'gitfile("{tmp_path}/clone", path="Snakefile", ref="HEAD")'
+    printed = importing(tmp_path / "project", snakefile).snakemake("--dry-run", check=False)
+    assert "clone the repository, and name the Snakefile in the clone" in printed
+
+
+@pytest.fixture
+def model(finished):
+    return finished.folder / "results/models/default/holdout/best.pt"
+
+
+def elsewhere(folder):
+    """Return an empty folder as a workflow, and the options with which the checkout's Snakefile runs there."""
+    folder.mkdir()
+    return Workflow(folder), ("--snakefile", str(ROOT / "Snakefile"))
+
+
+def test_a_given_model_needs_no_configuration(finished, model, tmp_path):
+    workflow, options = elsewhere(tmp_path / "empty")
+    shutil.copy(finished.folder / "data/slide 0.tif", workflow.folder)
+    workflow.snakemake("predict", *options, "--config", f"model={model}", "slides=*.tif")
+    there = workflow.folder / "results/slides/model-best/slide 0/classes.tif"
+    assert there.read_bytes() == (finished.folder / "results/slides/default/slide 0/classes.tif").read_bytes()
+
+
+def test_the_demos_configuration_is_not_laid_under_a_given_model(model, tmp_path):
+    """What stands in config/config.yaml is of another project."""
+    workflow, options = elsewhere(tmp_path / "empty")
+    (workflow.folder / "config").mkdir()
+    (workflow.folder / "config/config.yaml").write_text("classes: 5\n")
+    (workflow.folder / "a.tif").touch()
+    assert workflow.planned("predict", *options, "--config", f"model={model}", "slides=a.tif")["predict_slide"] == 1
+    assert "classes: 5" in workflow.snakemake("predict", *options, "--dry-run", check=False)
+
+
+def test_without_a_configuration_it_says_what_to_give(tmp_path):
+    workflow, options = elsewhere(tmp_path / "empty")
+    printed = workflow.snakemake("--dry-run", *options, check=False)
+    assert "nothing to do: give `samples` to train with" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_fresh_clone_predicts_the_slides_of_the_demo(model, tmp_path):
+    workflow = copy_workflow(tmp_path)
+    for name in ("config.yaml", "samples.tsv", "slides.tsv"):
+        shutil.copy(ROOT / "config" / name, tmp_path / "config")
+    planned = workflow.planned("predict", "--config", f"model={model}")
+    assert planned == {"make_demo_slides": 1, "predict_slide": 2, "summarize_slides": 1}
+
+
+def test_two_models_of_one_name(finished, model, tmp_path):
+    workflow, options = elsewhere(tmp_path / "empty")
+    shutil.copy(finished.folder / "data/slide 0.tif", workflow.folder)
+    shutil.copy(model, workflow.folder / "best.pt")
+    command = ("predict", *options, "--config", "slides=slide 0.tif")
+    workflow.snakemake(*command, "model=best.pt")
+    printed = workflow.snakemake(*command, f"model={model}", check=False)
+    assert "results/slides/model-best: holds predictions of best.pt" in printed
+    assert "Traceback" not in printed
+    assert "Nothing to be done" in workflow.snakemake(*command, f"model={workflow.folder}/best.pt", "--dry-run")
+
+
+def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
+    """As an executor runs it: one slide is gone, another stands twice, and the job of the third goes on."""
+    workflow = copy_workflow(tmp_path)
+    for name in ("data", "results"):
+        shutil.copytree(finished.folder / name, tmp_path / name)
+    config = CONFIG | {"slides": ["data/slide*.tif", "data/gone.tif", "data/twice/*"]}
+    (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "data/twice").mkdir()
+    shutil.copy(tmp_path / "data/slide 1.tif", tmp_path / "data/twice")
+    shutil.rmtree(tmp_path / "results/slides")
+    job = ("--mode", "subprocess", "--force", "--target-jobs", "predict_slide:experiment=default,slide=slide 0")
+    assert "gone.tif does not exist" in workflow.snakemake("predict", "--dry-run", check=False)
+    workflow.snakemake(*job, "--allowed-rules", "predict_slide", "--nolock")
+    assert (tmp_path / "results/slides/default/slide 0/classes.tif").is_file()
+
+
+@pytest.mark.slow
+def test_with_a_storage_plugin(tmp_path):
+    """Results are kept by a plugin, here in another folder; the second start finds them there."""
+    pytest.importorskip("snakemake_storage_plugin_fs")
+    workflow = write_project(copy_workflow(tmp_path))
+    storage = ("--default-storage-provider", "fs", "--default-storage-prefix", str(tmp_path / "storage"))
+    options = (*storage, "--local-storage-prefix", str(tmp_path / "scratch"))
+    workflow.snakemake(*options)
+    assert (tmp_path / "storage/results/slides/default/slide 0/classes.tif").is_file()
+    assert (tmp_path / "storage/results/models/default/holdout/best.pt").is_file()
+    assert workflow.planned(*options) == {}
+    workflow.configure(training={"epochs": 1})
+    assert workflow.planned(*options)["train_unet"] == 1
+    assert "build_database" not in workflow.planned(*options)
+    workflow.snakemake(*options)
