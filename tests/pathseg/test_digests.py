@@ -1,4 +1,7 @@
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +46,55 @@ def test_comments_and_docstrings_do_not_count(package):
         package, "split_patients.py", "cohort/splitting.py", lambda t: "# x\n" + t.replace("Divide", "Split")
     )
     assert before == after
+
+
+def test_what_only_speaks_to_people_does_not_count(package):
+    before = digests.code_digest(package / "train_unet.py")
+    assert digest_after(package, "train_unet.py", "errors.py", lambda text: text + "\nX = 1\n") == before
+    assert digest_after(package, "train_unet.py", "logs.py", lambda text: text + "\nX = 1\n") == before
+    assert digest_after(package, "train_unet.py", "files.py", lambda text: text + "\nX = 1\n") != before
+
+
+def test_the_look_of_figures_counts_where_there_are_figures(package):
+    scripts = ("plot_training.py", "train_unet.py")
+    before = [digests.code_digest(package / script) for script in scripts]
+    after = [
+        digest_after(package, script, "pathseg.mplstyle", lambda text: text + "lines.linewidth: 3\n")
+        for script in scripts
+    ]
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def other_pythons():
+    """Return the interpreters here that are of another version than this one."""
+    names = [shutil.which(f"python3.{minor}") for minor in range(11, 16)]
+    names += sorted(map(str, Path.home().glob(".pyenv/versions/3.1[1-9].*/bin/python3")))
+    return [name for name in names if name and version_of(name) >= (3, 11) and version_of(name) != sys.version_info[:2]]
+
+
+def version_of(python):
+    code = "import sys; print(*sys.version_info[:2])"
+    return tuple(map(int, subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.split()))
+
+
+def test_the_version_of_python_does_not_count():
+    """All scripts have the same digests in each version that is here."""
+    pythons = other_pythons()
+    if not pythons:
+        pytest.skip("no other version of Python is here (3.11 or newer)")
+    code = """if True:
+        import json, sys
+        from pathlib import Path
+        sys.path.append(sys.argv[1])
+        from pathseg.digests import code_digest
+        print(json.dumps({path.name: code_digest(path) for path in Path(sys.argv[1]).glob("*.py")}, sort_keys=True))
+    """
+    printed = {
+        subprocess.run([python, "-c", code, ROOT / "scripts"], check=True, capture_output=True, text=True).stdout
+        for python in (sys.executable, *pythons)
+    }
+    assert len(printed) == 1
 
 
 def test_order_of_keys_does_not_count():

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from conftest import ROOT
 from pathseg.cohort.settings import load_schema
-from pathseg.cohort.tables import missing_files, read_samples, read_slides, slide_name
+from pathseg.cohort.tables import companions, missing_files, read_samples, read_slides, slide_name
 from pathseg.errors import TableError
 
 SAMPLES = load_schema(ROOT / "config" / "schemas" / "samples.schema.yaml")
@@ -183,3 +185,35 @@ def test_an_image_is_named_once_whatever_leads_to_it(tmp_path):
     for rows in ("a\tp\ti.png\tm\nb\tq\tlink.png\tn\n", "a\tp\ti.png\tm\nb\tp\tx/../i.png\tn\n"):
         with pytest.raises(TableError, match="'b', patient '[pq]', is that of sample 'a', patient 'p', in line 2"):
             samples_of(tmp_path, f"{HEADER}\n{rows}")
+
+
+def test_files_that_belong_to_a_slide(tmp_path):
+    for name in (
+        "a.mrxs",
+        "a/Slidedat.ini",
+        "a/Data0000.dat",
+        "b.mrxs",
+        "d/1.dcm",
+        "d/2.dcm",
+        "v.vms",
+        "v_1.jpg",
+        "x.svs",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "v.vms").write_text("[Virtual Microscope Specimen]\nImageFile=v_1.jpg\nMacroImage=none.jpg\n")
+    found = {name: companions(str(tmp_path / name)) for name in ("a.mrxs", "b.mrxs", "d/1.dcm", "v.vms", "x.svs")}
+    assert {name: [str(Path(path).relative_to(tmp_path)) for path in paths] for name, paths in found.items()} == {
+        "a.mrxs": ["a/Data0000.dat", "a/Slidedat.ini"],
+        "b.mrxs": [],
+        "d/1.dcm": ["d/2.dcm"],
+        "v.vms": ["v_1.jpg"],
+        "x.svs": [],
+    }
+
+
+def test_an_absolute_name_of_what_is_here_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/s.tsv").write_text("sample\tpatient\timage\tmask\na\tP\ti.png\tm.png\n")
+    assert read_samples(tmp_path / "data/s.tsv", SAMPLES) == read_samples("data/s.tsv", SAMPLES)
