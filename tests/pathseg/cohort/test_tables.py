@@ -188,17 +188,8 @@ def test_an_image_is_named_once_whatever_leads_to_it(tmp_path):
 
 
 def test_files_that_belong_to_a_slide(tmp_path):
-    for name in (
-        "a.mrxs",
-        "a/Slidedat.ini",
-        "a/Data0000.dat",
-        "b.mrxs",
-        "d/1.dcm",
-        "d/2.dcm",
-        "v.vms",
-        "v_1.jpg",
-        "x.svs",
-    ):
+    names = "a.mrxs a/Slidedat.ini a/Data0000.dat b.mrxs d/1.dcm d/2.dcm v.vms v_1.jpg x.svs"
+    for name in names.split():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "v.vms").write_text("[Virtual Microscope Specimen]\nImageFile=v_1.jpg\nMacroImage=none.jpg\n")
