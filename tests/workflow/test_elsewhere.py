@@ -117,7 +117,7 @@ def test_a_fresh_clone_predicts_the_slides_of_the_demo(model, tmp_path):
     for name in ("config.yaml", "samples.tsv", "slides.tsv"):
         shutil.copy(ROOT / "config" / name, tmp_path / "config")
     planned = workflow.planned("predict", "--config", f"model={model}")
-    assert planned == {"make_demo_slides": 1, "predict_slide": 2, "summarize_slides": 1}
+    assert planned == {"make_demo_slides": 1, "predict_slide": 2, "summarize_slides": 1, "predict": 1}
 
 
 def test_two_models_of_one_name(finished, model, tmp_path):
@@ -142,10 +142,26 @@ def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
     (tmp_path / "data/twice").mkdir()
     shutil.copy(tmp_path / "data/slide 1.tif", tmp_path / "data/twice")
     shutil.rmtree(tmp_path / "results/slides")
-    job = ("--mode", "subprocess", "--force", "--target-jobs", "predict_slide:experiment=default,slide=slide 0")
-    assert "gone.tif does not exist" in workflow.snakemake("predict", "--dry-run", check=False)
+    job = (
+        "--cores",
+        "1",
+        "--mode",
+        "subprocess",
+        "--force",
+        "--target-jobs",
+        "predict_slide:experiment=default,slide=slide 0",
+    )
+    assert "two slides have the name 'slide 1'" in workflow.snakemake("predict", "--dry-run", check=False)
     workflow.snakemake(*job, "--allowed-rules", "predict_slide", "--nolock")
     assert (tmp_path / "results/slides/default/slide 0/classes.tif").is_file()
+
+
+def test_braces_in_a_folders_name(tmp_path):
+    workflow = write_project(copy_workflow(tmp_path))
+    (tmp_path / "data/masks").rename(tmp_path / "data/{x}")
+    workflow.edit("data/samples.tsv", lambda text: text.replace("masks/", "{x}/"))
+    workflow.snakemake("results/cohort/split.tsv")
+    assert workflow.planned("databases") == {"build_database": 2, "databases": 1}
 
 
 @pytest.mark.slow

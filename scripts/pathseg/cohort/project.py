@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pathseg.cohort.settings import Settings, doubled_keys, load_schema, load_settings
-from pathseg.cohort.tables import Row, is_file, missing_files, read_samples, read_slides, why_no_file
+from pathseg.cohort.tables import Row, from_here, is_file, missing_files, read_samples, read_slides, why_no_file
 from pathseg.errors import ConfigError, TableError, as_list
 
 LONGEST_MODEL_NAME = 58
@@ -98,6 +98,7 @@ def read_project(
         raise ConfigError(f"the configuration is wrong:\n  {as_list(doubled)}")
     settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))
     models = [settings["model"]] if isinstance(settings["model"], str) else settings["model"] or []
+    models = [from_here(model) for model in models]
     samples, slides = [], []
     unfetched = archive_folder(settings)
     # A given model only predicts: the training data need not be there.

@@ -160,13 +160,13 @@ def _matches(pattern: str, complete: bool) -> list[Row]:
         )
     # A name may have brackets of its own.
     if not glob.has_magic(pattern) or is_file(pattern):
-        return [{"path": pattern, "mpp": None, "tissue": None}]
+        return [{"path": from_here(pattern), "mpp": None, "tissue": None}]
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if complete and not paths:
         raise TableError(
             f"slides: no file matches {shortened(pattern)}; patterns are relative to the working directory"
         )
-    return [{"path": path, "mpp": None, "tissue": None} for path in paths]
+    return [{"path": from_here(path), "mpp": None, "tissue": None} for path in paths]
 
 
 def _slide_table(path: Path, schema: dict[str, Any], folder: str | None) -> list[Row]:
@@ -262,10 +262,7 @@ def _duplicates(path: Path, rows: Iterable[Row], column: str) -> list[str]:
 
 def _beside(table: Path, name: str) -> str:
     """Return `name` as a path from the working directory, if it is relative to the table's folder."""
-    joined = table.parent / name
-    # An absolute name of what is here is the same file, and nothing must be made again for it.
-    if joined.is_relative_to(Path.cwd()):
-        joined = joined.relative_to(Path.cwd())
+    joined = Path(from_here(table.parent / name))
     parts: list[str] = []
     for part in joined.parts:
         # Written without resolving links, so that Snakemake sees results/x.png and not config/../results/x.png.
@@ -292,6 +289,11 @@ def companions(path: str) -> list[str]:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         found = [file.parent / value.strip() for _, equals, value in (line.partition("=") for line in lines) if equals]
     return sorted(str(other) for other in found if other.is_file() and other != file)
+
+
+def from_here(path: str | Path) -> str:
+    """Return a path from the working directory, if it lies there: it is the same file, whatever name it is given by."""
+    return str(Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else path)
 
 
 def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) -> list[str]:
