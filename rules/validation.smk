@@ -61,7 +61,7 @@ rule evaluate:
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
-        prediction={key: PREDICTION[key] for key in ("tissue", "tta", "mpp", "resize")},
+        prediction={key: PREDICTION[key] for key in ("tissue", "tissue_holes_um2", "tta", "mpp", "resize")},
         machine=on_this_machine,
         boundary_um=SETTINGS["scores"]["boundary_um"],
     message:

@@ -28,6 +28,7 @@ from pathseg.files import atomic_path, file_digest
 from pathseg.images.overlay import draw_overlay
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Slide, open_slide
+from pathseg.labels.tissue import tissue_source
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import Checkpoint, class_names
 from pathseg.network.devices import choose_devices, describe
@@ -93,7 +94,7 @@ def predict(
         "model_width": view.width,
         "model_height": view.height,
         "model_mpp": outputs.view_mpp,
-        "tissue_source": row["tissue"] or settings["tissue"],
+        "tissue_source": tissue_source(slide, row["tissue"], settings["tissue"]),
         "tissue_share": round(seen / (view.width * view.height), 6),
         "tissue_mm2": round(seen * outputs.pixel_um2 / 1e6, 6) if mpp else None,
         "classes": class_rows(outputs, names),

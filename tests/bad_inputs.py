@@ -33,6 +33,7 @@ from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import choose_mpp, open_slide
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.label_maps import check_instances, open_instances, open_labels
+from pathseg.labels.tissue import read_tissue
 from pathseg.network.checkpoint import build_network, load_checkpoint
 from pathseg.prediction.delivery import load_models
 from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
@@ -470,6 +471,11 @@ for name, run, words in [
     ("a text", read_text_mask, ("m.png",)),
     ("a stack of masks", mask(save_stack, "m.tif"), ("m.tif: holds 4 pictures",)),
     ("damaged pixels", mask(save_flipped, "m.tif"), ("m.tif: ", "damaged")),
+    (
+        "tissue of another shape than the slide",
+        tissue_of_another_shape,
+        ("tissue.png: has 40 x 40 pixels, another shape than", "i.png (64 x 48)"),
+    ),
     ("objects of another size", mask(grey(9, 9), "n.png", open_instances), ("n.png: has 9 x 9 pixels",)),
     ("objects that the mask has elsewhere", numbered_elsewhere, ("n.png: does not fit its mask", "have no number")),
 ]:
@@ -494,6 +500,13 @@ def features(*parts: Any) -> Callable[[Path], Any]:
     """Return what reads annotations as a mask."""
     text = json.dumps({"type": "FeatureCollection", "features": list(parts)})
     return mask(lambda path: path.write_text(text), "a.geojson")
+
+
+def tissue_of_another_shape(folder: Path) -> Any:
+    """Read a square mask as the tissue of an image that is none."""
+    save_png(folder / "i.png")
+    grey(40, 40)(folder / "tissue.png")
+    return read_tissue(folder / "tissue.png", open_slide(folder / "i.png"))
 
 
 def raw_annotations(content: bytes, name: str = "a.geojson") -> Callable[[Path], Any]:

@@ -10,6 +10,7 @@ from evaluate import Scoring, add_shapes, count_image
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import ImageError
 from pathseg.images.views import ArrayView
+from pathseg.labels import tissue
 from pathseg.labels.label_maps import LabelImage, check_instances
 from pathseg.labels.values import IGNORE
 from pathseg.prediction.delivery import known_part
@@ -30,7 +31,7 @@ def row(tmp_path, tissue_field):
     return {"sample": "s", "patient": "p", "instances": None, "mpp": 0.5} | paths
 
 
-SETTINGS = {"tile": None, "tissue": "none"}
+SETTINGS = {"tile": None, "tissue": "none", "tissue_holes_um2": 4e6}
 
 
 def count(row, mpp=1.0, tta=False, networks=1, **settings):
@@ -57,8 +58,9 @@ def test_flips_and_the_mean_of_models_are_scored(row):
     assert (plain != mean).any()
 
 
-def test_what_the_search_for_tissue_takes_is_scored_as_delivered(row, tmp_path):
+def test_what_the_search_for_tissue_takes_is_scored_as_delivered(row, tmp_path, monkeypatch):
     """The left half of the image is glass, and of the second class by hand."""
+    monkeypatch.setattr(tissue, "LARGEST_PLAIN_PIXELS", 0)  # an image of this size is not searched
     image = cv2.imread(row["image"])
     image[:, :128] = 240
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -69,8 +71,8 @@ def test_what_the_search_for_tissue_takes_is_scored_as_delivered(row, tmp_path):
     }
     everywhere, found = count(row), count(row, tissue="auto")
     assert everywhere.unseen.sum() == 0
-    # At the table's 0.5 µm per pixel, blur and margin of the search reach 45 pixels far into the glass.
-    assert 0.6 * 128 * 192 < found.unseen[1] <= 128 * 192
+    # The margin around the tissue is 16 µm, 32 of these pixels, and the search blurs at 4 µm.
+    assert 72 * 192 < found.unseen[1] <= 96 * 192
     assert found.unseen[0] == 0
     # What is not looked at is background with certainty, but for the pixels between the middles at its edge.
     assert found.confidence[255, 0] > 0.97 * found.unseen[1]

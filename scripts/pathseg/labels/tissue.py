@@ -1,17 +1,22 @@
 """Tell tissue from glass."""
 
+import logging
 from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.ndimage import label
 from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import dilation, disk, remove_small_objects
 
+from pathseg.errors import ImageError
 from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Slide
-from pathseg.labels.drawing import pixels_inside
+from pathseg.labels.drawing import PolygonDrawing
 from pathseg.labels.geojson import is_annotation_file, read_annotations
+
+log = logging.getLogger("pathseg")
 
 # Saturation (0..1) that counts as stained. Otsu's threshold lies between glass and the typical tissue, and may lie
 # above a pale fragment; the upper limit makes the mask err towards tissue, the lower one keeps out noise of the glass.
@@ -23,6 +28,12 @@ MASK_MPP = 4.0
 MASK_SIDE = 2048
 MARGIN_PIXELS = 4
 SMALLEST_PIXELS = 16
+
+# Images of one level are fields of tissue, not slides with glass around it, up to this size: all of them is looked at.
+LARGEST_PLAIN_PIXELS = 100_000_000
+
+# By what share the width of a mask may differ from what its height and the slide tell.
+SHAPE_TOLERANCE = 0.01
 
 
 def stained(rgb: np.ndarray) -> np.ndarray:
@@ -41,22 +52,90 @@ def tissue_share(rgb: np.ndarray) -> float:
     return float((cv2.blur(stained(rgb), (5, 5)) > HIGHEST_THRESHOLD).mean())
 
 
-def find_tissue(slide: Slide) -> np.ndarray:
+def tissue_source(slide: Slide, own_tissue: str | None, setting: str) -> str:
+    """Return what says where to look on a slide.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    own_tissue
+        File of the user's own mask, or None.
+    setting
+        "auto" or "none".
+
+    Returns
+    -------
+    str
+        The user's file, "auto" for the search, "none", or "whole image" for one that is too small to be searched.
+    """
+    if own_tissue:
+        return str(own_tissue)
+    plain = len(slide.levels) == 1 and slide.width * slide.height <= LARGEST_PLAIN_PIXELS
+    return "whole image" if plain and setting == "auto" else setting
+
+
+def choose_tissue(slide: Slide, own_tissue: str | None, setting: str, holes_um2: float) -> np.ndarray | None:
+    """Return where to look, bool [h, w] that covers the slide; None for everywhere.
+
+    Parameters
+    ----------
+    slide, own_tissue, setting
+        See `tissue_source`.
+    holes_um2
+        See `find_tissue`.
+    """
+    if own_tissue:
+        return read_tissue(own_tissue, slide)
+    return find_tissue(slide, holes_um2) if tissue_source(slide, None, setting) == "auto" else None
+
+
+def find_tissue(slide: Slide, holes_um2: float = np.inf) -> np.ndarray:
     """Find tissue on a low-resolution picture of a slide.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    holes_um2
+        What looks like glass but has tissue all around, such as lumen, fat or a tear, counts as tissue up to this area;
+        of any area if the pixel size is not known.
 
     Returns
     -------
     numpy.ndarray
         bool [h, w] that covers the whole slide, at most `MASK_SIDE` pixels a side.
     """
-    wanted = MASK_MPP / slide.mpp if slide.mpp else 1.0
+    mpp = slide.mpp
+    wanted = MASK_MPP / mpp if mpp else 1.0
     view = ResampledSlide(slide, max(wanted, max(slide.width, slide.height) / MASK_SIDE))
     saturation = gaussian(stained(view.read(0, 0, view.width, view.height)), sigma=2)
     if saturation.max() == saturation.min():
         return np.full(saturation.shape, saturation.max() > HIGHEST_THRESHOLD)
     threshold = np.clip(threshold_otsu(saturation), LOWEST_THRESHOLD, HIGHEST_THRESHOLD)
     tissue = remove_small_objects(saturation > threshold, max_size=SMALLEST_PIXELS)
-    return dilation(tissue, disk(MARGIN_PIXELS))
+    if not mpp:
+        log.info("%s: its pixel size is not known, so that holes of any size count as tissue", slide.path)
+    pixel_um2 = mpp**2 * slide.width * slide.height / (view.width * view.height) if mpp else 0.0
+    return without_holes(dilation(tissue, disk(MARGIN_PIXELS)), holes_um2 / pixel_um2 if pixel_um2 else np.inf)
+
+
+def without_holes(tissue: np.ndarray, largest: float) -> np.ndarray:
+    """Fill what has tissue all around, up to an area in pixels; what reaches the border of the picture is no hole.
+
+    Parameters
+    ----------
+    tissue
+        bool [h, w].
+    largest
+        Larger holes stay.
+    """
+    glass, count = label(~tissue)
+    hole = np.bincount(glass.ravel(), minlength=count + 1) <= largest
+    for side in (glass[0], glass[-1], glass[:, 0], glass[:, -1]):
+        hole[side] = False
+    hole[0] = True  # the tissue itself
+    return hole[glass]
 
 
 def read_tissue(path: str | Path, slide: Slide) -> np.ndarray:
@@ -74,13 +153,27 @@ def read_tissue(path: str | Path, slide: Slide) -> np.ndarray:
     -------
     numpy.ndarray
         bool [h, w] that covers the whole slide.
+
+    Raises
+    ------
+    ImageError
+        If an image has another shape than the slide.
     """
     if not is_annotation_file(path):
-        return read_labels(path) > 0
+        tissue = read_labels(path) > 0
+        height, width = tissue.shape
+        # Sides may be rounded to whole pixels.
+        if abs(np.log(width / height * slide.height / slide.width)) > SHAPE_TOLERANCE + 1 / min(width, height):
+            raise ImageError(
+                f"{path}: has {width} x {height} pixels, another shape than {slide.path} ({slide.width} x "
+                f"{slide.height}); a mask of the tissue must cover the whole slide and nothing else"
+            )
+        return tissue
     scale = min(1.0, MASK_SIDE / max(slide.width, slide.height))
     width, height = (max(1, round(side * scale)) for side in (slide.width, slide.height))
-    tissue = np.zeros((height, width), bool)
-    for annotation in read_annotations(path):
+    tissue = np.zeros((height, width), np.uint8)
+    polygons = [annotation.polygon for annotation in read_annotations(path)]
+    if polygons:
         scales = (width / slide.width, height / slide.height)
-        tissue |= pixels_inside(annotation.polygon, (0, 0, width, height), scales)
-    return tissue
+        PolygonDrawing(polygons, [1] * len(polygons), scales).draw(tissue, 0, 0)
+    return tissue > 0

@@ -14,7 +14,7 @@ from pathseg.images.resampling import ResampledSlide, model_downsample
 from pathseg.images.slides import Slide
 from pathseg.images.views import View
 from pathseg.labels.label_maps import LabelMap
-from pathseg.labels.tissue import find_tissue, read_tissue
+from pathseg.labels.tissue import choose_tissue
 from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
 from pathseg.network.precision import prediction_type
@@ -101,7 +101,7 @@ def predict_view(
     predictor
         The networks.
     settings
-        `prediction` of the configuration: `tissue` and `tile`.
+        `prediction` of the configuration: `tissue`, `tissue_holes_um2` and `tile`.
     own_tissue
         The user's own mask of the tissue, see `choose_tissue`.
     wanted
@@ -109,7 +109,7 @@ def predict_view(
         for everything.
     """
     started = time.monotonic()
-    tissue = choose_tissue(view.slide, own_tissue, settings["tissue"])
+    tissue = choose_tissue(view.slide, own_tissue, settings["tissue"], settings["tissue_holes_um2"])
     predictor.seconds["tissue"] += time.monotonic() - started
     return predict_bands(view, predictor, settings["tile"], tissue, wanted)
 
@@ -142,20 +142,3 @@ def known_part(labels: LabelMap, view: View, square: int) -> np.ndarray:
         strip = labels.read(0, top, view.width, bottom - top) != IGNORE
         known[row] = np.logical_or.reduceat(strip.any(axis=0), lefts)
     return binary_dilation(known, np.ones((3, 3), bool))
-
-
-def choose_tissue(slide: Slide, own_tissue: str | None, setting: str) -> np.ndarray | None:
-    """Return where to look, bool [h, w] that covers the slide; None for everywhere.
-
-    Parameters
-    ----------
-    slide
-        The slide.
-    own_tissue
-        The user's own mask: an image whose pixels above 0 are tissue, or annotations of any class; or None.
-    setting
-        "auto" or "none".
-    """
-    if own_tissue:
-        return read_tissue(own_tissue, slide)
-    return find_tissue(slide) if setting == "auto" else None

@@ -1,14 +1,18 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 import tifffile
 from shapely.geometry import mapping
 
 from conftest import write_image
-from pathseg.images.slides import open_slide
-from pathseg.labels.tissue import find_tissue, read_tissue, tissue_share
+from pathseg.images.blocks import Level
+from pathseg.images.masks import read_labels
+from pathseg.images.slides import Slide, open_slide
+from pathseg.images.views import Coverage
+from pathseg.labels.tissue import choose_tissue, find_tissue, read_tissue, tissue_share, tissue_source
 from pathseg_demo.synthesis import draw_field, draw_patient, draw_tissue_outline
 
 GLASS = (242, 242, 243)
@@ -58,6 +62,107 @@ def test_synthetic_slide(tmp_path):
     assert mask.shape == (1024, 1024)
     assert mask[outline].mean() > 0.999
     assert mask[~outline].mean() < 0.1
+
+
+# Side of a pixel in µm, of the pictures below.
+MPP = 2.0
+
+
+def slide_of(path, image, levels=2):
+    """Write an image as a slide, with a coarser level if it is to be searched, and open it."""
+    options = {"tile": (256, 256), "photometric": "rgb", "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path) as tiff:
+        for level in range(levels):
+            pixels = np.ascontiguousarray(image[:: 2**level, :: 2**level])
+            tiff.write(pixels, resolution=(1e4 / MPP / 2**level,) * 2, subfiletype=int(level > 0), **options)
+    return open_slide(path)
+
+
+def covered(mask, where):
+    """Return the share of bool [H, W] that a smaller mask covers."""
+    seen = Coverage(mask, where.shape[1], where.shape[0]).rows(0, where.shape[0])
+    return seen[where].mean()
+
+
+@pytest.fixture(scope="module")
+def tissue_with_holes():
+    """Synthetic tissue with a gland's lumen, fat, and a tear; and where each is, as bool [1536, 1536]."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[0:1536, 0:1536]
+    outline = np.hypot(x - 768, y - 768) < 640
+    image, _ = draw_field(draw_patient(rng), 1536, 1536, rng, outline)
+    lumen = np.hypot((x - 500) / 1.4, y - 520) < 90
+    tear = (np.abs(y - 1000 - 60 * np.sin(x / 70)) < 14) & (np.abs(x - 700) < 420)
+    # Cells of fat with thin walls between them.
+    fat = np.hypot(x - 1000, y - 560) < 190
+    walls = (np.minimum(x % 40, y % 40) < 2) & fat
+    for empty in (lumen, tear, fat & ~walls):
+        image[empty] = rng.integers(240, 244, (int(empty.sum()), 3))
+    return image, outline, {"lumen": lumen, "tear": tear, "fat": fat}
+
+
+@pytest.mark.parametrize("kind", ["lumen", "tear", "fat"])
+def test_what_lies_inside_tissue_is_never_taken_away(tissue_with_holes, tmp_path, kind):
+    image, outline, places = tissue_with_holes
+    mask = find_tissue(slide_of(tmp_path / "s.tif", image), 4e6)
+    assert covered(mask, places[kind]) == 1
+    assert covered(mask, outline) > 0.999
+    assert covered(mask, ~outline) < 0.1
+
+
+def test_larger_holes_stay_glass(tissue_with_holes, tmp_path):
+    image, _, places = tissue_with_holes
+    lumen = places["lumen"]
+    area = np.pi * 90 * 126 * MPP**2
+    slide = slide_of(tmp_path / "s.tif", image)
+    assert covered(find_tissue(slide, 1.1 * area), lumen) == 1
+    assert covered(find_tissue(slide, 0.5 * area), lumen) < 0.5
+    assert covered(find_tissue(slide, 0), lumen) < 0.5
+
+
+def test_the_search_uses_the_pixel_size_of_the_table(tmp_path, caplog):
+    """Without it a hole has no area, and is filled."""
+    image = np.full((1500, 2000, 3), (180, 90, 160), np.uint8)
+    image[:200] = image[600:900, 800:1200] = GLASS
+    tifffile.imwrite(tmp_path / "s.tif", image, tile=(256, 256), photometric="rgb")
+    coarse, fine, unknown = (open_slide(tmp_path / "s.tif", mpp) for mpp in (4.0, 1.0, None))
+    assert find_tissue(coarse, 1e6).shape == (1500, 2000)
+    assert find_tissue(fine, 1e6).shape == (375, 500)
+    hole = np.zeros((1500, 2000), bool)
+    hole[650:850, 850:1150] = True
+    assert covered(find_tissue(coarse, 1e6), hole) == 0
+    with caplog.at_level("INFO"):
+        assert covered(find_tissue(unknown, 1e6), hole) == 1
+    assert "pixel size is not known, so that holes of any size count as tissue" in caplog.text
+
+
+def test_plain_images_are_looked_at_whole(tmp_path):
+    image = np.full((300, 400, 3), GLASS, np.uint8)
+    plain, pyramid = slide_of(tmp_path / "a.tif", image, 1), slide_of(tmp_path / "b.tif", image, 2)
+    assert choose_tissue(plain, None, "auto", 0) is None
+    assert tissue_source(plain, None, "auto") == "whole image"
+    assert not choose_tissue(pyramid, None, "auto", 0).any()
+    assert tissue_source(pyramid, None, "auto") == "auto"
+    assert tissue_source(plain, None, "none") == tissue_source(pyramid, None, "none") == "none"
+    large = Slide("s", [Level(20_000, 6_000, 1.0)], None, None, "none")
+    assert tissue_source(large, None, "auto") == "auto"
+
+
+def test_no_gland_is_lost_on_real_tissue(real_data):
+    """If these fields were searched, glands whose lumen is cut by the border would lose it."""
+    table = pd.read_csv(real_data / "glas" / "samples.tsv", sep="\t")
+    lost = {"searched": 0, "chosen": 0}
+    for row in table.itertuples():
+        slide = open_slide(real_data / "glas" / row.image, 0.62)
+        gland = read_labels(real_data / "glas" / row.mask) > 0
+        chosen = choose_tissue(slide, None, "auto", 4e6)
+        everywhere = np.ones((1, 1), bool)
+        for kind, mask in (("searched", find_tissue(slide, 4e6)), ("chosen", chosen)):
+            seen = Coverage(everywhere if mask is None else mask, slide.width, slide.height).rows(0, slide.height)
+            lost[kind] += int((gland & ~seen).sum())
+    assert len(table) == 59
+    assert lost["searched"] > 0
+    assert lost["chosen"] == 0
 
 
 @pytest.mark.parametrize(("color", "share"), [((180, 90, 160), 1), ((240, 240, 241), 0)])
