@@ -50,6 +50,7 @@ lock: $(VENV)/installed-dev  ## Renew the locks from requirements.in and require
 bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial's way and MONAI (half an hour)
 	PYTHONPATH=scripts:build/bench python benchmarks/prediction.py
 	PYTHONPATH=scripts:build/bench python benchmarks/large_slide.py
+	PYTHONPATH=scripts python benchmarks/resampling.py
 	PYTHONPATH=scripts python benchmarks/training.py
 	PYTHONPATH=scripts python benchmarks/reading.py
 	python benchmarks/scale.py

@@ -1,6 +1,7 @@
 import shutil
 import stat
 
+import cv2
 import numpy as np
 import tifffile
 import write_viewer
@@ -28,3 +29,21 @@ def test_the_page_can_be_written_from_a_read_only_installation(tmp_path, rng, mo
     assert {path.name for path in folder.iterdir()} >= {"index.html", "viewer.css", "viewer.js", "slide.js"}
     assert not list(folder.glob("package*"))
     assert tifffile.imread(tmp_path / "classes.tif").max() == 1
+
+
+def test_a_slide_of_72_000_pixels_at_half_its_resolution(tmp_path, rng):
+    """As 40x scans are; its finest pictures are wider than many functions of OpenCV take."""
+    image = cv2.resize(rng.integers(0, 255, (3, 300, 3), dtype=np.uint8), (72_000, 520))
+    tifffile.imwrite(tmp_path / "s.tif", image, tile=(256, 256), photometric="rgb", compression="zlib")
+    view = write_viewer.view_of(str(tmp_path / "s.tif"), 0.252, 0.5)
+    with PyramidWriter(tmp_path / "classes.tif", 18_144, 131, 1.0, ["#999999", "#0072B2"]) as writer:
+        writer.append(np.ones((131, 18_144), np.uint8))
+    classes = [{"name": name, "area_mm2": 0.0, "pixels": 0} for name in ("a", "b")]
+    summary = {"slide": "s", "mpp": 0.252, "width": 72_000, "classes": classes}
+    folder = tmp_path / "page"
+    write_viewer.write_page(folder, view, str(tmp_path / "classes.tif"), summary, ["#999999", "#0072B2"], 2)
+    assert (view.width, view.height) == (36_288, 262)
+    last = cv2.imread(str(folder / "slide/16/70_0.jpg"))
+    assert last.shape == (262, 36_288 - 70 * 512, 3)
+    shown, expected = last[..., ::-1].mean((0, 1)), image[:, -len(last[0]) * 2 :].mean((0, 1))
+    assert np.abs(shown - expected).max() < 2
