@@ -1,6 +1,7 @@
 """How fast 4 megapixels are brought to a coarser resolution: the mean of areas in several ways, and ways that are none.
 
-Usage: python benchmarks/resampling.py [--rounds 7]. `make bench` runs it. The ways take turns, so that ratios are fair.
+Usage: python benchmarks/resampling.py [--rounds 7]. `make bench` runs it. It counts processor time, of which other
+users of the machine take little, and the ways take turns, so that ratios are fair.
 """
 
 import argparse
@@ -85,8 +86,8 @@ if __name__ == "__main__":
     for _ in range(rounds):
         for factor in FACTORS:
             for name, way in WAYS.items():
-                started = time.perf_counter()
+                started = time.process_time()
                 way(pixels, factor)
-                best[name][factor] = min(best[name][factor], time.perf_counter() - started)
+                best[name][factor] = min(best[name][factor], time.process_time() - started)
     for name, times in best.items():
         print(f"{name:24}" + "".join(f"{1000 * seconds:9.1f}" for seconds in times.values()))
