@@ -10,7 +10,7 @@ from pathseg.network.calibration import Calibration
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.calibration import expected_calibration_error
 
-SETTINGS = {"tile": 32, "tissue": "none"}
+SETTINGS = {"tile": 32, "tissue": "none", "tissue_holes_um2": 4e6}
 LABELS = {"classes": CLASSES, "ignore_value": 7, "outside": "ignore"}
 
 

@@ -10,9 +10,10 @@ from scipy.special import logsumexp
 
 from pathseg.images.resampling import ResampledSlide
 from pathseg.labels.label_maps import LabelMap
+from pathseg.labels.tissue import choose_tissue
 from pathseg.labels.values import IGNORE
 from pathseg.network.calibration import Calibration
-from pathseg.prediction.delivery import KNOWN_SQUARE, choose_tissue, known_part
+from pathseg.prediction.delivery import KNOWN_SQUARE, known_part
 from pathseg.prediction.inference import Predictor, predict_tiles
 
 # Weight of the penalty on what is fitted: nothing beside the cross-entropy of what the sample holds, but it leaves the
@@ -122,7 +123,7 @@ def sample_probabilities(
     known : int
         Pixels that were drawn from.
     """
-    tissue = choose_tissue(view.slide, None, settings["tissue"])
+    tissue = choose_tissue(view.slide, None, settings["tissue"], settings["tissue_holes_um2"])
     # Each pixel draws a number, and those of the lowest numbers are kept: so tiles can be forgotten as they come.
     keys, truth = np.empty(0), np.empty(0, np.uint8)
     probabilities = np.empty((0, predictor.n_classes), np.float32)
