@@ -463,6 +463,13 @@ def read_text_mask(folder: Path) -> Any:
     return read_labels(folder / "m.png")
 
 
+def tissue_of_another_shape(folder: Path) -> Any:
+    """Read a square mask as the tissue of an image that is none."""
+    save_png(folder / "i.png")
+    grey(40, 40)(folder / "tissue.png")
+    return read_tissue(folder / "tissue.png", open_slide(folder / "i.png"))
+
+
 for name, run, words in [
     ("another size than the image", mask(grey(48, 63)), ("has 63 x 48 pixels", "64 x 48")),
     ("a value that no class has", mask(grey(48, 64, 7)), ("has pixels of value 7, which no class has",)),
@@ -500,13 +507,6 @@ def features(*parts: Any) -> Callable[[Path], Any]:
     """Return what reads annotations as a mask."""
     text = json.dumps({"type": "FeatureCollection", "features": list(parts)})
     return mask(lambda path: path.write_text(text), "a.geojson")
-
-
-def tissue_of_another_shape(folder: Path) -> Any:
-    """Read a square mask as the tissue of an image that is none."""
-    save_png(folder / "i.png")
-    grey(40, 40)(folder / "tissue.png")
-    return read_tissue(folder / "tissue.png", open_slide(folder / "i.png"))
 
 
 def raw_annotations(content: bytes, name: str = "a.geojson") -> Callable[[Path], Any]:
