@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from pathseg_demo.synthesis import draw_field, draw_patient
 
@@ -18,3 +19,12 @@ def test_patients_differ_in_stain():
 
 def test_both_classes_are_there(tissue_field):
     assert 0.1 < tissue_field[1].mean() < 0.7
+
+
+def test_a_class_can_be_rare(tissue_field):
+    """Only how much epithelium there is changes, not whose tissue it is."""
+    common, rare = (draw_patient(np.random.default_rng(4), share) for share in (None, 0.06))
+    assert rare.epithelium == pytest.approx(common.epithelium * 0.06 / 0.425)
+    assert (rare.nest, rare.strengths) == (common.nest, common.strengths)
+    _, epithelium = draw_field(rare, 192, 256, np.random.default_rng(4))
+    assert 0.01 < epithelium.mean() < 0.1

@@ -15,6 +15,7 @@ def part_of(number):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_areas_and_probabilities_of_a_rare_class(tmp_path):
     workflow = copy_workflow(tmp_path)
     lines = ["sample\tpatient\timage\tmask\tmpp\tpart"]
