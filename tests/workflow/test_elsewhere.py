@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 
 import pytest
 import yaml
@@ -63,17 +62,6 @@ def test_as_a_module_with_a_prefix(tmp_path):
     assert len(json.loads((results / "cohort/parts.json").read_text())["patients"]) == 5
     assert (results / "logs/train_unet/default.holdout.log").is_file()
     assert workflow.planned(*options, "--rerun-triggers", "mtime", "params", "input") == {}
-
-
-def test_a_module_from_a_repository_says_what_to_do(tmp_path):
-    (tmp_path / "clone").mkdir()
-    copy_workflow(tmp_path / "clone")
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "all"]):
-        subprocess.run(["git", *command], cwd=tmp_path / "clone", check=True, capture_output=True)
-    (tmp_path / "project").mkdir()
-    snakefile = f'gitfile("{tmp_path}/clone", path="Snakefile", ref="HEAD")'
-    printed = importing(tmp_path / "project", snakefile).snakemake("--dry-run", check=False)
-    assert "clone the repository, and name the Snakefile in the clone" in printed
 
 
 @pytest.fixture
@@ -154,14 +142,6 @@ def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
     assert "two slides have the name 'slide 1'" in workflow.snakemake("predict", "--dry-run", check=False)
     workflow.snakemake(*job, "--allowed-rules", "predict_slide", "--nolock")
     assert (tmp_path / "results/slides/default/slide 0/classes.tif").is_file()
-
-
-def test_braces_in_a_folders_name(tmp_path):
-    workflow = write_project(copy_workflow(tmp_path))
-    (tmp_path / "data/masks").rename(tmp_path / "data/{x}")
-    workflow.edit("data/samples.tsv", lambda text: text.replace("masks/", "{x}/"))
-    workflow.snakemake("results/cohort/split.tsv")
-    assert workflow.planned("databases") == {"build_database": 2, "databases": 1}
 
 
 @pytest.mark.slow
