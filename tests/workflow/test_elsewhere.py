@@ -1,4 +1,4 @@
-"""The workflow away from home: another working directory, part of another workflow, files kept by a storage plugin."""
+"""The workflow away from home: another working directory, part of another workflow."""
 
 import json
 import shutil
@@ -142,20 +142,3 @@ def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
     assert "two slides have the name 'slide 1'" in workflow.snakemake("predict", "--dry-run", check=False)
     workflow.snakemake(*job, "--allowed-rules", "predict_slide", "--nolock")
     assert (tmp_path / "results/slides/default/slide 0/classes.tif").is_file()
-
-
-@pytest.mark.slow
-def test_with_a_storage_plugin(tmp_path):
-    """Results are kept by a plugin, here in another folder; the second start finds them there."""
-    pytest.importorskip("snakemake_storage_plugin_fs")
-    workflow = write_project(copy_workflow(tmp_path))
-    storage = ("--default-storage-provider", "fs", "--default-storage-prefix", str(tmp_path / "storage"))
-    options = (*storage, "--local-storage-prefix", str(tmp_path / "scratch"))
-    workflow.snakemake(*options)
-    assert (tmp_path / "storage/results/slides/default/slide 0/classes.tif").is_file()
-    assert (tmp_path / "storage/results/models/default/holdout/best.pt").is_file()
-    assert workflow.planned(*options) == {}
-    workflow.configure(training={"epochs": 1})
-    assert workflow.planned(*options)["train_unet"] == 1
-    assert "build_database" not in workflow.planned(*options)
-    workflow.snakemake(*options)
