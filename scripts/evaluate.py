@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from pathseg.cohort.rows import with_files
+from pathseg.errors import ImageError
+from pathseg.files import file_digest
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.geojson import is_annotation_file
@@ -45,6 +47,23 @@ class Scoring:
     ignore_value: int | None
     outside: str
     boundary_um: float
+
+
+def refuse_training_images(rows: list[dict[str, Any]], models: list[Checkpoint]) -> None:
+    """Stop if an image to score is one that a model was trained on, whatever its name.
+
+    Raises
+    ------
+    ImageError
+        With the first such image.
+    """
+    trained_on = {image for model in models for image in model["training_images"]}
+    for row in rows:
+        if trained_on and file_digest(row["image"]) in trained_on:
+            raise ImageError(
+                f"{row['image']}: sample {row['sample']!r} of patient {row['patient']!r} is a copy of an image that "
+                "the model was trained on; scores would be too good. Take one out of the sample table and run again"
+            )
 
 
 def count_image(
@@ -151,6 +170,7 @@ if __name__ == "__main__":
     scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um)
     files = snakemake.input
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
+    refuse_training_images(rows, models)
     by_patient: dict[tuple[str, str], Counts] = {}
     for row in progress(rows, "scoring", unit="image"):
         key = params.parts[row["part"]], row["patient"]

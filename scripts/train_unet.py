@@ -113,7 +113,8 @@ def train(device: torch.device, job: Job) -> None:
         )
         best = trainer.run()
     if not process_number():
-        write_outputs(job, trainer, best, network.architecture, validation.attributes)
+        images = sorted({content for database in training for content, _ in database.images})
+        write_outputs(job, trainer, best, network.architecture, validation.attributes | {"training_images": images})
         log.info(
             "best epoch %d: mean Dice %.3f on the validation tiles; %s",
             best["epoch"],
@@ -152,6 +153,7 @@ def write_outputs(
             "mpp": attributes["mpp"],
             "resize": attributes["resize"],
             "tile_size": attributes["tile_size"],
+            "training_images": attributes["training_images"],
             "pathseg_version": __version__,
             "training_digest": digest(trainer.state.definition),
             "precision": record_of(trainer.dtype, trained_network(architecture, best), trainer.device),

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import cv2
 import evaluate
@@ -9,6 +10,7 @@ from evaluate import Scoring, add_shapes, count_image
 
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import ImageError
+from pathseg.files import file_digest
 from pathseg.images.views import ArrayView
 from pathseg.labels import tissue
 from pathseg.labels.label_maps import LabelImage, check_instances
@@ -39,6 +41,16 @@ def count(row, mpp=1.0, tta=False, networks=1, **settings):
     predictor = Predictor([small_unet(seed) for seed in range(networks)], torch.device("cpu"), torch.float32, tta)
     scoring = Scoring(CLASSES, None, "ignore", 3.0)
     return count_image(row, predictor, {"mpp": mpp, "resize": None}, SETTINGS | settings, scoring)
+
+
+def test_a_copy_of_a_training_image_is_not_scored(row, tmp_path):
+    copy = tmp_path / "of another patient.png"
+    shutil.copy(row["image"], copy)
+    evaluate.refuse_training_images([row], [{"training_images": ["0" * 64]}, {"training_images": []}])
+    with pytest.raises(ImageError, match="another patient.png: sample 's' of patient 'p' is a copy"):
+        evaluate.refuse_training_images(
+            [row | {"image": str(copy)}], [{"training_images": [file_digest(row["image"])]}]
+        )
 
 
 @pytest.mark.parametrize("mpp", [0.3, 0.5, 1.0, 1.7])

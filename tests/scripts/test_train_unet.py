@@ -54,6 +54,8 @@ def test_a_model_is_written(job):
     model = load_checkpoint(job.output["model"])
     build_network(model, "best.pt")
     assert model["optim_dict"] == {}
+    assert len(model["training_images"]) > 0
+    assert all(len(image) == 64 for image in model["training_images"])
     assert model["precision"]["training"] == "float32"
     assert model["precision"]["prediction"] in ("float32", "bfloat16")
     assert len(pd.read_csv(job.output["history"], sep="\t")) == 1

@@ -48,7 +48,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     -------
     dict
         The file's content. Keys that the tutorial's files lack are set: `mpp`, `resize` (None), `classes` (None),
-        `tile_size` (None).
+        `tile_size` (None), `training_images` (SHA-256 of the files that were trained on; empty).
 
     Raises
     ------
@@ -75,7 +75,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}; a model file has the network's weights and architecture"
         )
-    checkpoint = {"mpp": None, "resize": None, "classes": None, "tile_size": None} | checkpoint
+    checkpoint = {"mpp": None, "resize": None, "classes": None, "tile_size": None, "training_images": []} | checkpoint
     fault = _field_fault(checkpoint)
     if fault:
         raise CheckpointError(f"{path}: is refused: {fault}; use a model that pathseg or its tutorial wrote")
@@ -97,6 +97,9 @@ def _field_fault(checkpoint: Checkpoint) -> str | None:
             return f"its {key} is {_shown(checkpoint[key])}, not true or false"
     if not isinstance(checkpoint["up_mode"], str) or checkpoint["up_mode"] not in ("upconv", "upsample"):
         return f"its up_mode is {_shown(checkpoint['up_mode'])}, not upconv or upsample"
+    images = checkpoint["training_images"]
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        return "its training_images are not a list of digests"
     return _classes_fault(checkpoint["classes"], checkpoint["n_classes"]) or _weights_fault(checkpoint["model_dict"])
 
 
