@@ -9,6 +9,7 @@ from train_unet import Job, train
 
 from pathseg.network.checkpoint import build_network, load_checkpoint
 from pathseg.tiles.augmentation import Augmentation
+from pathseg.tiles.database import TileDatabase
 
 SETTINGS = {
     "epochs": 1,
@@ -54,8 +55,8 @@ def test_a_model_is_written(job):
     model = load_checkpoint(job.output["model"])
     build_network(model, "best.pt")
     assert model["optim_dict"] == {}
-    assert len(model["training_images"]) > 0
-    assert all(len(image) == 64 for image in model["training_images"])
+    with TileDatabase(job.training[0]) as database:
+        assert model["training_images"] == [content for content, _ in database.images]
     assert model["precision"]["training"] == "float32"
     assert model["precision"]["prediction"] in ("float32", "bfloat16")
     assert len(pd.read_csv(job.output["history"], sep="\t")) == 1
