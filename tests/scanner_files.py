@@ -6,8 +6,9 @@ import cv2
 import imagecodecs
 import numpy as np
 import tifffile
+from dicom_files import write_dicom
 
-KINDS = ("classic", "bigtiff", "svs", "ome", "ome channels", "stripped", "untiled")
+KINDS = ("classic", "bigtiff", "svs", "ome", "ome channels", "stripped", "untiled", "dicom")
 COMPRESSIONS = ("jpeg", "jpeg2000", "jpeg2000 ycbcr", "zlib", "none")
 
 
@@ -51,8 +52,10 @@ def levels_of(picture, layout):
 
 
 def write_scan(path, picture, layout, mpp):
-    """Write uint8 [H, W, 3] as a pyramid."""
+    """Write uint8 [H, W, 3] as a pyramid; returns its file, for DICOM one in a folder that has the name of `path`."""
     levels = levels_of(picture, layout)
+    if layout.kind == "dicom":
+        return write_dicom(path.with_suffix(""), levels, layout.compression, layout.tile, mpp)
     if layout.kind == "svs":
         _write_svs(path, levels, layout, mpp)
     elif layout.kind.startswith("ome"):

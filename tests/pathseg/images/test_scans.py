@@ -4,8 +4,10 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from dicom_files import read_dicom
 from scanner_files import Layout, levels_of, reduced, smooth_picture, write_scan
 
+from pathseg.cohort.tables import companions
 from pathseg.images import scans
 from pathseg.images.scans import open_scan
 from pathseg.images.slides import open_slide
@@ -115,18 +117,40 @@ def test_scn_is_cropped_to_what_was_scanned(tmp_path):
         np.testing.assert_array_equal(read_whole(slide, number), level)
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    """A TIFF whose levels are rounded, larger than a block."""
+@pytest.mark.parametrize("tile", [240, 256, 512])
+@pytest.mark.parametrize("compression", ["none", "jpeg", "jpeg rgb", "jpeg2000"])
+def test_dicom(tmp_path, compression, tile):
+    """Any file of a folder stands for the slide; the label is no level."""
+    picture, layout = smooth_picture(803, 1201), Layout("dicom", compression, tile, (2, 8))
+    path = write_scan(tmp_path / "x", picture, layout, 0.2517)
+    assert len(companions(str(path))) == 3
+    seen, written = read_dicom(path.parent), levels_of(picture, layout)
+    for file in (path, *companions(str(path))[:2]):
+        slide = open_slide(file)
+        assert (slide.reader, slide.mpp) == ("OpenSlide (dicom)", pytest.approx(0.2517))
+        assert [(level.width, level.height) for level in slide.levels] == [(1201, 803), (600, 401), (150, 100)]
+        for number in range(3):
+            pixels = read_whole(slide, number).astype(int)
+            assert np.abs(pixels - seen[number]).max() <= (0 if compression == "none" else 2)
+            assert np.abs(pixels - written[number]).mean() <= (0 if compression == "none" else 12)
+
+
+# Of which file, by which of its readers, a test asks for blocks.
+BLOCKS = {"generic-tiff": Layout("classic", "zlib", 256, (2, 16)), "dicom": Layout("dicom", "none", 256, (2, 16))}
+
+
+@pytest.fixture(scope="module", params=BLOCKS)
+def scan(request, tmp_path_factory):
+    """A file whose levels are rounded, larger than a block."""
     path = tmp_path_factory.mktemp("scan") / "x.tif"
-    return write_scan(path, smooth_picture(1203, 2903), Layout("classic", "zlib", 256, (2, 16)), 0.25)
+    return write_scan(path, smooth_picture(1203, 2903), BLOCKS[request.param], 0.25)
 
 
 def test_blocks_give_a_pixel_one_value(scan, rng):
     """What OpenSlide itself gives depends on the rectangle; cut from blocks it does not."""
     blocks, handle = open_scan(scan), openslide.OpenSlide(scan)
     whole = read_whole(blocks, 1)
-    assert blocks.reader == "OpenSlide (generic-tiff)"
+    assert blocks.reader in [f"OpenSlide ({vendor})" for vendor in BLOCKS]
     differ = 0
     for _ in range(20):
         x, y = int(rng.integers(0, 1150)), int(rng.integers(0, 400))
@@ -137,15 +161,22 @@ def test_blocks_give_a_pixel_one_value(scan, rng):
     assert differ > 10, "OpenSlide no longer interpolates: then blocks are not needed"
 
 
-def test_blocks_are_what_tiles_are(scan):
+def test_blocks_are_what_is_stored(scan):
     """But for what OpenSlide interpolates in blocks that do not start at the corner: half a finest pixel at most."""
-    tiles, blocks = open_slide(scan), open_scan(scan)
-    assert (tiles.levels, tiles.mpp) == (blocks.levels, blocks.mpp)
-    np.testing.assert_array_equal(read_whole(blocks, 0), read_whole(tiles, 0))
-    difference = np.abs(read_whole(blocks, 1).astype(int) - read_whole(tiles, 1))
+    blocks, stored = open_scan(scan), levels_of(smooth_picture(1203, 2903), BLOCKS["dicom"])
+    assert blocks.mpp == pytest.approx(0.25)
+    assert [(level.height, level.width) for level in blocks.levels] == [image.shape[:2] for image in stored]
+    np.testing.assert_array_equal(read_whole(blocks, 0), stored[0])
+    difference = np.abs(read_whole(blocks, 1).astype(int) - stored[1])
     assert difference[:, :1024].max() == 0
     # The last row and column are mixed with what lies behind them.
     assert difference[:-1, :-1].max() <= 6
+
+
+def test_blocks_and_tiles_have_the_same_levels(tmp_path):
+    path = write_scan(tmp_path / "x.tif", smooth_picture(603, 1451), BLOCKS["generic-tiff"], 0.25)
+    tiles, blocks = open_slide(path), open_scan(path)
+    assert (tiles.levels, tiles.mpp) == (blocks.levels, blocks.mpp)
 
 
 class Handle:

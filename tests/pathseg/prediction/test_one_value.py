@@ -9,6 +9,7 @@ import pytest
 import shapely
 import torch
 from build_database import Cutting, Labelling, cut, open_source
+from dicom_files import read_dicom
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scanner_files import Layout, smooth_picture, write_scan
@@ -36,8 +37,8 @@ def one_thread():
 @st.composite
 def layouts(draw):
     """Draw how a scan is written: what scanners and converters do, and what they do not mix."""
-    kind = draw(st.sampled_from(["svs", "classic", "bigtiff", "ome", "ome channels", "stripped"]))
-    coders = ["zlib"]
+    kind = draw(st.sampled_from(["svs", "classic", "bigtiff", "ome", "ome channels", "stripped", "dicom"]))
+    coders = ["jpeg", "jpeg", "jpeg2000", "none"] if kind == "dicom" else ["zlib"]
     if kind in ("svs", "classic", "bigtiff", "ome"):
         coders = ["jpeg", "jpeg", "zlib", "none", *(["jpeg2000", "jpeg2000 ycbcr"] if kind == "svs" else [])]
     factors = draw(st.sampled_from([(), (2,), (4,), (2, 4), (4, 16), (2, 8), (8,), (4, 8), (3,)]))
@@ -81,7 +82,10 @@ def check_one_value(folder, layout, size, mpp, tiles, corner, seed):
     inside = whole[y : y + 48, x : x + 48]
     np.testing.assert_array_equal(seen[: inside.shape[0], : inside.shape[1]], inside)
     check_training_tiles(folder, path, mpp, whole)
-    if layout.kind != "ome channels":  # of which OpenSlide sees the first
+    if layout.kind == "dicom":
+        for number, image in enumerate(read_dicom(path.parent)):
+            check_agree(slide, number, image)
+    elif layout.kind != "ome channels":  # of which OpenSlide sees the first
         check_openslide_agrees(path, slide)
 
 
@@ -108,9 +112,15 @@ def check_openslide_agrees(path, slide):
             if (level.width, level.height) not in handle.level_dimensions:
                 continue
             other = handle.level_dimensions.index((level.width, level.height))
-            seen = np.asarray(handle.read_region((0, 0), other, (level.width, level.height)))[..., :3]
-            difference = np.abs(slide.read_level(number, 0, 0, level.width, level.height).astype(int) - seen)
-            assert difference.max() <= 2
+            check_agree(slide, number, np.asarray(handle.read_region((0, 0), other, (level.width, level.height))))
+
+
+def check_agree(slide, number, other):
+    """A level is what another reader sees, uint8 [H, W, 3 or 4], but for what JPEG decoders differ by."""
+    level = slide.levels[number]
+    assert other.shape[:2] == (level.height, level.width)
+    difference = np.abs(slide.read_level(number, 0, 0, level.width, level.height).astype(int) - other[..., :3])
+    assert difference.max() <= 2
 
 
 DRAW = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -143,4 +153,11 @@ def test_a_pixel_has_one_value_on_many_pyramids(tmp_path_factory, **drawn):
 def test_the_tile_changes_no_class_on_an_aperio_scan(tmp_path, compression):
     """The case of the outside review: levels of floor(side / 4), a model of 1.1 µm on a scan of 0.25."""
     layout = Layout("svs", compression, 240, (4,))
+    check_one_value(tmp_path, layout, (803, 1201), 1.1, [64, 100], (0.4, 0.6), 1)
+
+
+@pytest.mark.parametrize(("compression", "tile"), [("jpeg", 240), ("none", 256), ("jpeg2000", 512)])
+def test_the_tile_changes_no_class_on_dicom(tmp_path, compression, tile):
+    """Which tifffile does not read: its pixels are those of OpenSlide's blocks."""
+    layout = Layout("dicom", compression, tile, (2, 8))
     check_one_value(tmp_path, layout, (803, 1201), 1.1, [64, 100], (0.4, 0.6), 1)
