@@ -93,6 +93,14 @@ def test_seed_matters_and_the_order_of_the_table_does_not():
     assert divide(cohort(images)[::-1], SPLIT, "none.json") == divisions[1]
 
 
+def test_who_has_many_images_is_placed_first():
+    """The small ones then fill what is left: parts have their shares to the image, whatever the seed."""
+    images = {"large": 60, "middle": 20} | {f"p{n}": 1 for n in range(20)}
+    for seed in range(20):
+        parts = divide(cohort(images), SPLIT | {"seed": seed}, "none.json")
+        assert images_of_parts(parts, images) == {"train": 60, "val": 20, "test": 20}
+
+
 def test_a_test_part_that_only_the_table_names():
     parts = divide(cohort({f"p{n}": 1 for n in range(10)}, {"p0": "test"}), SPLIT | {"test": 0}, "none.json")
     assert [name for name, part in parts.items() if part == "test"] == ["p0"]

@@ -94,6 +94,18 @@ def test_transparency_is_glass(tmp_path, picture):
     np.testing.assert_array_equal(read[100:], picture[100:])
 
 
+def test_a_tile_that_is_not_there_is_glass(tmp_path, picture):
+    """Scanners leave out what they have not seen."""
+    tiles = [picture[y : y + 64, x : x + 64] for y in range(0, 320, 64) for x in range(0, 384, 64)]
+    tiles[7] = None
+    tifffile.imwrite(
+        tmp_path / "a.tif", iter(tiles), shape=picture.shape, dtype=np.uint8, tile=(64, 64), photometric="rgb", **PER_CM
+    )
+    picture = picture.copy()
+    picture[64:128, 64:128] = 255
+    np.testing.assert_array_equal(open_slide(tmp_path / "a.tif").read_level(0, 0, 0, 384, 320), picture)
+
+
 @pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
 def test_grey_tiff_becomes_rgb(tmp_path, picture, photometric):
     grey = picture[..., 0]

@@ -32,9 +32,9 @@ def test_pixel_edges_are_exact():
     assert pixels_inside(polygon, (0, 0, 6, 6), (1, 1)).sum() == polygon.area
 
 
-@pytest.mark.parametrize("large", [0, 10**9])
+@pytest.mark.parametrize("large", [0, 800, 10**9])
 def test_later_polygons_cover_earlier_ones_wherever_the_cut_is(monkeypatch, rng, large):
-    """Small ones are drawn together, large ones one by one."""
+    """Small ones are drawn together, large ones one by one; there may be both."""
     monkeypatch.setattr(drawing, "LARGE_PIXELS", large)
     monkeypatch.setattr(drawing, "PIXELS_AT_A_TIME", 500)
     polygons = [shapely.affinity.translate(blob(rng, 30), *rng.uniform(-10, 100, 2)) for _ in range(25)]

@@ -7,12 +7,21 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import small_unet
+from conftest import small_unet, undecided_unet
 from pathseg.images.views import ArrayView, Coverage, mirrored
 from pathseg.network.unet import smallest_input
 from pathseg.prediction.inference import Predictor, _Tile, predict_bands
 
 CPU = torch.device("cpu")
+
+
+def sharp_unet(image, **architecture):
+    """Return a random network whose probabilities differ much from pixel to pixel, so that a wrong place shows."""
+    network = undecided_unet(image, **architecture)
+    with torch.inference_mode():
+        for values in network.last.parameters():
+            values.mul_(100)
+    return network
 
 
 def whole(network, image):
@@ -109,21 +118,31 @@ def test_bands_join_to_the_slide(tissue_field):
         assert (classes == expected.argmax(0)).mean() > 0.999
 
 
-def test_only_tissue_is_looked_at_and_it_gets_the_same_result(tissue_field):
-    image, network = tissue_field[0], small_unet()
+@pytest.mark.parametrize("cell", [16, 1])
+def test_only_tissue_is_looked_at_and_it_gets_the_same_result(tissue_field, cell):
+    """Also where tissue begins between the places at which tiles may start."""
+    image, network = tissue_field[0], sharp_unet(tissue_field[0])
     predictor = Predictor([network], CPU, torch.float32)
-    everywhere, _ = join(predict_bands(ArrayView(image), predictor, 32, None))
+    everywhere, expected = join(predict_bands(ArrayView(image), predictor, 32, None))
     tissue = np.zeros((12, 16), bool)
     tissue[3:6, 2:9] = tissue[10, 15] = True
-    classes, probabilities = join(predict_bands(ArrayView(image), predictor, 32, tissue))
     looked_at = tissue.repeat(16, 0).repeat(16, 1)
+    if cell == 1:
+        tissue = looked_at = np.roll(looked_at, (-3, -5), (0, 1))
+    classes, probabilities = join(predict_bands(ArrayView(image), predictor, 32, tissue))
     np.testing.assert_array_equal(classes[looked_at], everywhere[looked_at])
+    assert np.abs(probabilities[:, looked_at].astype(int) - expected[:, looked_at]).max() <= 1
     assert not classes[~looked_at].any()
     assert (probabilities[0][~looked_at] == 255).all()
 
 
-def test_models_are_averaged(tissue_field):
-    image, networks = tissue_field[0], [small_unet(seed) for seed in (1, 2)]
+@pytest.mark.parametrize("padding", [True, False])
+def test_models_are_averaged(tissue_field, padding):
+    """Also one that cuts its border off and a deeper one that does not."""
+    image, networks = (
+        tissue_field[0],
+        [sharp_unet(tissue_field[0], seed=1, depth=2, padding=padding), sharp_unet(tissue_field[0], seed=2)],
+    )
     predictor = Predictor(networks, CPU, torch.float32)
     _, probabilities = join(predict_bands(ArrayView(image), predictor, 64, None))
     expected = (whole(networks[0], image) + whole(networks[1], image)) / 2
@@ -178,7 +197,7 @@ def test_many_classes_make_smaller_tiles_and_lower_bands(n_classes, width, tile)
 
 def test_turned_and_mirrored_tiles_are_averaged(tissue_field):
     """The result does not depend on tiles; each of the eight ways alone is a turned network on a turned image."""
-    image, network = tissue_field[0][:64, :64], small_unet()
+    image, network = tissue_field[0][:64, :64], sharp_unet(tissue_field[0])
     predictor = Predictor([network], CPU, torch.float32, tta=True)
     whole_result, _ = join(predict_bands(ArrayView(image), predictor, 64, None))
     _, in_tiles = join(predict_bands(ArrayView(image), predictor, 16, None))
@@ -188,5 +207,6 @@ def test_turned_and_mirrored_tiles_are_averaged(tissue_field):
             seen = np.rot90(image, turns)[:, :: -1 if mirrored_too else 1]
             output = whole(network, np.ascontiguousarray(seen))
             expected += np.rot90(output[:, :, :: -1 if mirrored_too else 1], -turns, (1, 2)) / 8
+    assert expected.std() > 0.05
     assert np.abs(in_tiles / 255 - expected).max() < 0.51 / 255 + 1e-4
     assert (whole_result == expected.argmax(0)).mean() > 0.999

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pathseg.scores.counts import Counts, PatientCounts
 from pathseg.scores.intervals import FEWEST, Interval, interval, interval_of_mean
@@ -155,6 +156,18 @@ def test_a_mean_of_even_values_has_students_interval():
     reach = 2.4469 * values.std(ddof=1) / np.sqrt(7)
     mean, found = interval_of_mean(values, "difference")
     assert (found.low, found.high) == (pytest.approx(mean - reach, abs=1e-4), pytest.approx(mean + reach, abs=1e-4))
+
+
+def test_an_interval_by_hand():
+    """Weights that are worth 3.52 patients (Kish), skewness 0.99: Student's with 1.69 degrees of freedom."""
+    left_out, weights = np.array([0.1, 0.2, 0.3, 0.8]), np.array([1.0, 2, 1, 1])
+    apart = left_out - left_out.mean()
+    skewness = (apart**3).mean() / (apart**2).mean() ** 1.5
+    freedom = (weights.sum() ** 2 / (weights**2).sum() - 1) / (1 + skewness**2 / 2)
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(3 / 4 * (apart**2).sum())
+    assert (weights.sum() ** 2 / (weights**2).sum(), skewness, freedom) == pytest.approx((25 / 7, 0.9, 1.8), abs=0.2)
+    found = interval(np.arange(4.0), 0.4, left_out, weights, "difference")
+    assert (found.low, found.high) == pytest.approx((0.4 - reach, 0.4 + reach))
 
 
 def test_one_patient_with_most_of_the_pixels_makes_the_interval_wide():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pathseg.images.stains import OD_FROM_HED
 from pathseg.labels.values import IGNORE
 from pathseg.tiles.augmentation import (
     Augmentation,
@@ -82,6 +83,18 @@ def test_flips_move_whole_pixels():
     assert len(ways) == 8
 
 
+@pytest.mark.parametrize(("size", "crop"), [(96, 48), (96, 47), (95, 47)])
+def test_crops_move_whole_pixels(size, crop):
+    images, masks = (values[..., :size, :size] for values in coordinate_batch(16))
+    changed, changed_masks = changed_batch(images, masks, Augmentation(**PLAIN | {"crop": crop}), generator())
+    places = changed[:, :2, 0, 0] * 255
+    # Where one side is even and one is odd, no whole number keeps the middle in the middle on average.
+    if size % 2 == crop % 2:
+        torch.testing.assert_close(places.round(), places, atol=1e-3, rtol=0)
+    assert (changed_masks != IGNORE).all()
+    assert len(places.round().unique(dim=0)) > 8
+
+
 def test_what_lies_outside_is_ignored():
     masks = torch.ones(1, 8, 8, dtype=torch.uint8)
     positions = torch.stack(torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="xy"), dim=-1)[None] + 3
@@ -143,6 +156,16 @@ def test_stain_jitter_keeps_glass_and_changes_tissue(tissue_field):
     assert 0.005 < float((changed - image).abs().mean()) < 0.15
     glass = change_stains(torch.full((8, 3, 4, 4), 0.99), stains)
     assert float((glass - 0.99).abs().max()) < 0.05
+
+
+def test_stains_by_hand():
+    """Factors and shifts are of the amounts of stain, of which more is darker."""
+    amounts, factors = np.array([0.5, 0.3, 0.1]), np.array([1.2, 0.9, 1.1])
+    shifts = np.array([0.05, -0.02, 0.01])
+    before, after = (np.exp(-mixed @ OD_FROM_HED) for mixed in (amounts, amounts * factors + shifts))
+    image = torch.from_numpy(before).float().view(1, 3, 1, 1)
+    stains = torch.from_numpy(np.stack([factors, shifts])).float()[None]
+    np.testing.assert_allclose(change_stains(image, stains).flatten(), after, atol=1e-5)
 
 
 def test_without_spread_colours_stay(tissue_field):

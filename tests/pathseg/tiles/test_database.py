@@ -121,6 +121,20 @@ def test_databases_that_do_not_belong_together(tmp_path, rng):
         opened.close()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("classes", ["a", "c"]), ("resize", 0.5), ("tile_size", 64), ("edge_sigma", 7.0)]
+)
+def test_databases_that_were_made_otherwise(tmp_path, rng, key, value):
+    write(tmp_path / "train.h5", rng, ["P1"])
+    write(tmp_path / "other.h5", rng, ["P2"], **{key: value})
+    with (
+        TileDatabase(tmp_path / "train.h5") as train,
+        TileDatabase(tmp_path / "other.h5") as other,
+        pytest.raises(DatabaseError, match=f"differ in {key}"),
+    ):
+        check_databases([train], other)
+
+
 def test_the_digest_is_of_what_is_trained_on(tmp_path):
     digests = set()
     for name, seed, attributes in (("a", 1, {}), ("b", 1, {}), ("c", 2, {}), ("d", 1, {"settings": "other"})):
