@@ -161,7 +161,7 @@ def test_cross_validation_and_experiments(tmp_path):
     config["slides"] = ["data/slide 0.tif"]
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
     per_patient = [f"results/validation/small/{fold}/metrics_per_patient.tsv" for fold in ("fold1", "all_folds")]
-    workflow.snakemake("predict", "results/models/comparison.tsv", *per_patient)
+    workflow.snakemake("predict", "results/cohort/split.tsv", "results/models/comparison.tsv", *per_patient)
     assert {path.name for path in (tmp_path / "results/databases").iterdir()} == {"fold1.h5", "fold2.h5"}
     summary = json.loads((tmp_path / "results/slides/small/slide 0/summary.json").read_text())
     assert [model["file"] for model in summary["models"]] == [f"results/models/small/fold{k}/best.pt" for k in (1, 2)]

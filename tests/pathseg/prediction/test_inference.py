@@ -17,7 +17,8 @@ CPU = torch.device("cpu")
 
 def sharp_unet(image, **architecture):
     """Return a random network whose probabilities differ much from pixel to pixel, so that a wrong place shows."""
-    network = undecided_unet(image, **architecture)
+    # Not any seed: the last layers of some see nothing of the image.
+    network = undecided_unet(image, **{"seed": 5} | architecture)
     with torch.inference_mode():
         for values in network.last.parameters():
             values.mul_(100)
@@ -141,7 +142,7 @@ def test_models_are_averaged(tissue_field, padding):
     """Also one that cuts its border off and a deeper one that does not."""
     image, networks = (
         tissue_field[0],
-        [sharp_unet(tissue_field[0], seed=1, depth=2, padding=padding), sharp_unet(tissue_field[0], seed=2)],
+        [sharp_unet(tissue_field[0], depth=2, padding=padding), sharp_unet(tissue_field[0])],
     )
     predictor = Predictor(networks, CPU, torch.float32)
     _, probabilities = join(predict_bands(ArrayView(image), predictor, 64, None))
@@ -207,6 +208,6 @@ def test_turned_and_mirrored_tiles_are_averaged(tissue_field):
             seen = np.rot90(image, turns)[:, :: -1 if mirrored_too else 1]
             output = whole(network, np.ascontiguousarray(seen))
             expected += np.rot90(output[:, :, :: -1 if mirrored_too else 1], -turns, (1, 2)) / 8
-    assert expected.std() > 0.05
+    assert expected[1].std() > 0.05
     assert np.abs(in_tiles / 255 - expected).max() < 0.51 / 255 + 1e-4
     assert (whole_result == expected.argmax(0)).mean() > 0.999
