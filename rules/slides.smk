@@ -89,3 +89,4 @@ rule predict:
     input:
         collect(rules.predict_slide.output, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
         branch(SLIDES, then=collect(rules.summarize_slides.output, experiment=EXPERIMENTS)),
+        branch(MODELS, otherwise=rules.split_patients.output),

@@ -175,4 +175,4 @@ rule validate:
     input:
         of_models(rules.render_panels, rules.write_model_card),
         of_models(rules.summarize_scores, fold=SCORED),
-        branch(MODELS, otherwise=rules.compare_experiments.output),
+        branch(MODELS, otherwise=rules.compare_experiments.output + rules.split_patients.output),

@@ -42,7 +42,13 @@ def predicted(folder, count):
             (made / file).touch()
         class_ = {"pixels": 10**6, "area_mm2": 1.0, "share_of_tissue": 0.5, "mean_probability": 0.9, "regions": 12}
         summary = {"slide": made.name, "file": f"scans/{made.name}.tif", "mpp": 0.5, "mpp_source": "file"}
-        summary |= {"model_mpp": 1.0, "tissue_share": 0.5, "tissue_mm2": 2.0, "seconds": 60.0}
+        summary |= {
+            "model_mpp": 1.0,
+            "tissue_share": 0.5,
+            "tissue_mm2": 2.0,
+            "seconds": 60.0,
+            "models": [{"file": "m.pt"}],
+        }
         summary["classes"] = [{"name": name} | class_ for name in ("stroma", "epithelium")]
         (made / "summary.json").write_text(json.dumps(summary))
     # All overlays are this one file: newer than the slides.
