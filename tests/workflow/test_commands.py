@@ -22,7 +22,8 @@ ELSEWHERE = {
     "apptainer run --nv pathseg.sif --configfile my.yaml --cores 16": "needs Apptainer",
     "sbatch --gpus 1 --cpus-per-task 16 --mem 64G --time 1-0 "
     "--wrap 'apptainer run --nv pathseg.sif --configfile my.yaml --cores 16'": "needs Apptainer",
-    "snakemake --workflow-profile profiles/slurm --sdm apptainer --apptainer-args='--nv --bind /scans'": "needs Apptainer",
+    "snakemake --workflow-profile profiles/slurm --sdm apptainer "
+    "--apptainer-args='--nv --bind /scans'": "needs Apptainer",
     "docker build --tag pathseg . && docker save --output pathseg.tar pathseg": "needs Docker",
 }
 
