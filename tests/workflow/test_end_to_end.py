@@ -50,6 +50,16 @@ def test_no_patient_is_in_two_parts(finished):
     assert sum(map(len, patients.values())) == len(set.union(*patients.values())) == 5
 
 
+def test_models_are_calibrated_and_looked_at_on_validation_patients(finished):
+    """Not on those whom they were trained on, nor on those of the test part."""
+    lines = finished.snakemake("--detailed-summary").splitlines()
+    inputs = {(cells := line.split("\t"))[0]: set(cells[4].split(",")) for line in lines if line.count("\t") == 7}
+    model, scores = (f"results/{name}/default/holdout" for name in ("models", "validation"))
+    files = {row[key] for row in finished.rows_of_part("val") for key in ("image", "mask")}
+    assert inputs[f"{model}/best.pt"] == files | {f"{model}/trained.pt"}
+    assert inputs[f"{scores}/panels.png"] == {f"{model}/best.pt", "results/databases/val.h5"}
+
+
 def test_every_job_has_a_log_and_a_benchmark(finished):
     jobs = ["split_patients", "build_database/val", "train_unet/default.holdout", "predict_slide/default/slide 1"]
     for job in jobs:
