@@ -193,6 +193,11 @@ def training_settings(wildcards):
     return SETTINGS["experiments"][wildcards.experiment]["training"]
 
 
+def digest_of_training(wildcards):
+    """Return a digest of how a model is trained: code, network and settings."""
+    return digest([code("train_unet"), unet_settings(wildcards), training_settings(wildcards)])
+
+
 def preview_settings(wildcards):
     """Return what of an experiment's training changes what the network is fed."""
     keys = ("augmentation", "edges", "edge_weight", "edge_width", "edge_w0", "seed")

@@ -84,6 +84,8 @@ rule calibrate_model:
         gpu=1,
     params:
         code=code("calibrate_model"),
+        # A training that failed leaves no trained.pt, and an older best.pt must not pass for the new one.
+        training=digest_of_training,
         rows=calibration_rows,
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
