@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pathseg.labels.drawing import PolygonDrawing
 from pathseg.network.unet import UNet
 from pathseg_demo.synthesis import draw_field, draw_patient
 
@@ -86,3 +87,26 @@ def write_image(path, rgb):
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), rgb[..., ::-1] if rgb.ndim == 3 else rgb)
     return path
+
+
+def pixels_inside(polygon, rectangle, scale):
+    """Say which pixels have their centre in a polygon.
+
+    Parameters
+    ----------
+    polygon
+        In pixels of the finest level.
+    rectangle
+        x, y, width and height of the pixels in question, at their own resolution.
+    scale
+        Their pixels per pixel of the finest level, in x and y.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool [height, width].
+    """
+    x, y, width, height = rectangle
+    result = np.zeros((height, width), np.uint8)
+    PolygonDrawing([polygon], [1], scale).draw(result, x, y)
+    return result.astype(bool)

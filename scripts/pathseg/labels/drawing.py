@@ -69,29 +69,6 @@ class PolygonDrawing:
                 (_fill_one_by_one if large[part[0]] else _fill_together)(result, spans[:, part])
 
 
-def pixels_inside(polygon: Polygon, rectangle: tuple[int, int, int, int], scale: tuple[float, float]) -> np.ndarray:
-    """Say which pixels have their centre in a polygon.
-
-    Parameters
-    ----------
-    polygon
-        In pixels of the finest level.
-    rectangle
-        x, y, width and height of the pixels in question, at their own resolution.
-    scale
-        Their pixels per pixel of the finest level, in x and y.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool [height, width].
-    """
-    x, y, width, height = rectangle
-    result = np.zeros((height, width), np.uint8)
-    PolygonDrawing([polygon], [1], scale).draw(result, x, y)
-    return result.astype(bool)
-
-
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return starts[0] ... starts[0]+counts[0]-1, starts[1] ... in one array."""
     return np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)

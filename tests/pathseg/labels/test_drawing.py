@@ -6,8 +6,9 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import pixels_inside
 from pathseg.labels import drawing
-from pathseg.labels.drawing import PolygonDrawing, pixels_inside
+from pathseg.labels.drawing import PolygonDrawing
 
 
 def blob(rng, side=60):

@@ -6,9 +6,9 @@ import pytest
 import tifffile
 from shapely.geometry import shape
 
+from conftest import pixels_inside
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Level, Slide
-from pathseg.labels.drawing import pixels_inside
 from pathseg.labels.geojson import read_annotations
 from pathseg.prediction.inference import Band
 from pathseg.prediction.outputs import SlideOutputs, class_rows
