@@ -29,6 +29,34 @@ class Level:
     height: int
     downsample: float
 
+    def shares_of(self, width: int, height: int) -> tuple[float, float]:
+        """Return how many pixels of the level, in part too, all finest pixels would be from left to right and down.
+
+        Scanners leave out what does not fill a pixel, so that a level may end before the finest does. A factor that is
+        no whole number is the mean of both axes; each has its own then.
+        """
+        if self.downsample == round(self.downsample):
+            return width / self.downsample, height / self.downsample
+        return self.width, self.height
+
+
+def level_of(width: int, height: int, whole: tuple[int, int], told: float | None = None) -> Level:
+    """Return a level, whose factor is whole where its sides are those of a whole factor, rounded anyhow.
+
+    Parameters
+    ----------
+    width, height
+        Of the level in pixels.
+    whole
+        Width and height of the finest level.
+    told
+        The factor as a reader says, if it does; else that of the sides is taken.
+    """
+    factor = told or (whole[0] / width + whole[1] / height) / 2
+    near = max(1, round(factor))
+    fits = abs(whole[0] - width * near) < near and abs(whole[1] - height * near) < near
+    return Level(width, height, float(near) if fits else factor)
+
 
 @dataclass(frozen=True)
 class Opened:

@@ -57,16 +57,24 @@ class Axis:
         Both lengths.
     area : bool
         Go up by areas too, which repeats pixels.
+    length : float
+        Source pixels that the result spans, if it is not the source's side; what lies beyond is like the last pixel.
     """
 
     source: int
     result: int
     area: bool = False
+    length: float = 0
+
+    @property
+    def spanned(self) -> float:
+        """Source pixels that the whole result spans."""
+        return self.length or self.source
 
     @property
     def factor(self) -> float:
         """Source pixels that an output pixel spans."""
-        return self.source / self.result
+        return self.spanned / self.result
 
     def shares(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return which source pixels output pixels start ... start+count-1 are made of, and their shares added up.
@@ -78,9 +86,9 @@ class Axis:
         sums : numpy.ndarray
             float64 [count, n+1], the shares of the first 0, 1 ... n source pixels together: 0 at first, 1 at last.
         """
-        # Quotients of whole numbers: a pixel's place has one value, whatever the start.
+        # Of whole numbers: a pixel's place has one value, whatever the start.
         index = np.arange(start, start + count)[:, None]
-        low, high = index * self.source / self.result, (index + 1) * self.source / self.result
+        low, high = index * self.spanned / self.result, (index + 1) * self.spanned / self.result
         if self.area or self.factor >= 1:
             first = np.floor(low).astype(int)
             edges = first + np.arange(int(np.ceil(self.factor)) + 2)
@@ -100,7 +108,7 @@ class Axis:
         first, sums = self.shares(start, count)
         parts = np.diff(sums, axis=1)
         used = (first[:, None] + np.arange(parts.shape[1]))[parts != 0]
-        return max(int(used.min()), 0), min(int(used.max()) + 1, self.source)
+        return min(max(int(used.min()), 0), self.source - 1), min(int(used.max()) + 1, self.source)
 
     def weights(self, start: int, count: int, span: tuple[int, int], dtype: type[np.number], bits: int) -> csr_matrix:
         """Return what output pixels take of the source pixels span[0] ... span[1]-1, in parts of 2**bits.
@@ -143,8 +151,9 @@ class ResampledSlide:
         self.height = max(1, round(slide.height / downsample))
         self._level = slide.level_for(downsample)
         level = slide.levels[self._level]
-        # Sizes of levels are rounded, so that each axis has a factor of its own.
-        self._columns, self._rows = Axis(level.width, self.width), Axis(level.height, self.height)
+        across, down = level.shares_of(slide.width, slide.height)
+        self._columns = Axis(level.width, self.width, length=across)
+        self._rows = Axis(level.height, self.height, length=down)
 
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Return a rectangle of the view, mirrored at the slide's borders.
@@ -177,9 +186,9 @@ class ResampledSlide:
         (x0, x1), (y0, y1) = columns.needed(x, width), rows.needed(y, height)
         source = self.slide.read_level(self._level, x0, y0, x1 - x0, y1 - y0)
         factors = {columns.factor, rows.factor}
-        if factors == {1}:
+        if factors == {1} and source.shape[:2] == (height, width):
             return source
-        if factors == {2}:  # the same pixels, ten times as fast
+        if factors == {2} and source.shape[:2] == (2 * height, 2 * width):  # the same pixels, ten times as fast
             return block_mean(source, 2)
         kind = QUICK if min(factors) >= CUBIC_BELOW and max(factors) <= FINE_UP_TO else FINE
         across = columns.weights(x, width, (x0, x1), kind.columns, kind.column_bits)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 
-from pathseg.images.blocks import Lattice, Level, Opened
+from pathseg.images.blocks import Lattice, Opened, level_of
 from pathseg.images.decoding import over_white
 from pathseg.images.pixel_size import plausible_mpp
 from pathseg.images.tiff import Read, tiles_of_levels
@@ -40,9 +40,9 @@ def open_scan(path: Path, handle: openslide.OpenSlide | None = None) -> Opened:
     handle = handle or openslide.OpenSlide(str(path))
     vendor = handle.properties["openslide.vendor"]
     left, top, width, height = bounds(handle)
+    factors = list(zip(handle.level_dimensions, handle.level_downsamples, strict=True))
     sizes = [
-        (max(1, round(width / downsample)), max(1, round(height / downsample)))
-        for downsample in handle.level_downsamples
+        (_side(width, factor, dimensions[0]), _side(height, factor, dimensions[1])) for dimensions, factor in factors
     ]
     mpp = plausible_mpp(path, *(_number(handle, f"openslide.mpp-{axis}") for axis in "xy"))
     tiles = tiles_of_levels(path, sizes) if vendor in TILED_TIFF else None
@@ -51,8 +51,15 @@ def open_scan(path: Path, handle: openslide.OpenSlide | None = None) -> Opened:
     else:
         reads = [_blocks(handle, level, (left, top)).read for level in range(handle.level_count)]
         reader = "OpenSlide"
-    levels = [Level(*size, downsample) for size, downsample in zip(sizes, handle.level_downsamples, strict=True)]
+    levels = [
+        level_of(*size, (width, height), factor) for size, factor in zip(sizes, handle.level_downsamples, strict=True)
+    ]
     return Opened(levels, partial(_read_level, reads), mpp, f"{reader} ({vendor})", (left, top))
+
+
+def _side(whole: int, factor: float, stored: int) -> int:
+    """Return a level's side: as stored, or less where the file is padded or cropped to what was scanned."""
+    return stored if abs(stored - whole / factor) < 1 else max(1, round(whole / factor))
 
 
 def _read_level(reads: list[Read], level: int, x: int, y: int, width: int, height: int) -> np.ndarray:

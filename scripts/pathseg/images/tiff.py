@@ -17,7 +17,7 @@ import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
 from pathseg.errors import ImageError
-from pathseg.images.blocks import Lattice, Level, Opened
+from pathseg.images.blocks import Lattice, Opened, level_of
 from pathseg.images.decoding import check_size, decoding, over_white
 from pathseg.images.pixel_size import plausible_mpp
 
@@ -46,11 +46,8 @@ def open_tiff(path: Path) -> Opened:
         pyramid = [planes, *_smaller_levels(tiff, planes)]
         file = _File(path)
         reads = [_reader(path, file, pages) for pages in pyramid]
-    width, height = planes[0].imagewidth, planes[0].imagelength
-    levels = []
-    for first, *_ in pyramid:
-        downsample = (width / first.imagewidth + height / first.imagelength) / 2
-        levels.append(Level(first.imagewidth, first.imagelength, downsample))
+    whole = planes[0].imagewidth, planes[0].imagelength
+    levels = [level_of(first.imagewidth, first.imagelength, whole) for first, *_ in pyramid]
     return Opened(levels, partial(_read_level, reads), mpp, "tifffile")
 
 

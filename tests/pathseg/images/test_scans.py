@@ -9,6 +9,7 @@ from scanner_files import Layout, levels_of, reduced, smooth_picture, write_scan
 
 from pathseg.cohort.tables import companions
 from pathseg.images import scans
+from pathseg.images.resampling import ResampledSlide
 from pathseg.images.scans import open_scan
 from pathseg.images.slides import open_slide
 
@@ -133,6 +134,28 @@ def test_dicom(tmp_path, compression, tile):
             pixels = read_whole(slide, number).astype(int)
             assert np.abs(pixels - seen[number]).max() <= (0 if compression == "none" else 2)
             assert np.abs(pixels - written[number]).mean() <= (0 if compression == "none" else 12)
+
+
+# The third level of the last has sides of 127 and 62 pixels, and OpenSlide's factor for it is 4.016.
+@pytest.mark.parametrize("kind", ["svs", "classic", "ome", "dicom"])
+@pytest.mark.parametrize(
+    ("size", "factors"), [((603, 803), (4, 16)), ((607, 809), (3,)), ((250, 508), (2, 4)), ((399, 655), (2, 8))]
+)
+def test_a_step_edge_stays_where_it_is_on_every_level(tmp_path, kind, size, factors):
+    """Scanners leave out what does not fill a pixel: a coarse level spans less than the finest, not the same wider."""
+    edge = size[1] - 41
+    picture = np.full((*size, 3), 190, np.uint8)
+    picture[:, :edge] = 60
+    compression = "none" if kind == "dicom" else "zlib"
+    path = write_scan(tmp_path / "x.tif", picture, Layout(kind, compression, 256, factors), 0.25)
+    slide = open_slide(path)
+    expected = [(size[1] // factor, size[0] // factor) for factor in (1, *factors)]
+    assert [(level.width, level.height) for level in slide.levels] == expected
+    for downsample in (1, 1.7, 2, 2.9, 3.3, 4, 5.3, 8, 17):
+        view = ResampledSlide(slide, downsample)
+        read = view.read(0, 0, view.width, view.height)[..., 0].astype(float)
+        found = (190 - read).sum(axis=1) / 130
+        assert np.abs(found - edge * view.width / size[1]).max() < 0.02
 
 
 # Of which file, by which of its readers, a test asks for blocks.
