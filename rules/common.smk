@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import strip_wildcard_constraints
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 # The folder above rules/, also when another workflow imports this one as a module.
@@ -26,6 +27,9 @@ from pathseg.cohort.tables import companions
 from pathseg.cohort.splitting import divided
 
 DEMO = "results/demo"
+# What comes before the names of outputs: with --default-storage-prefix, and in a module with a prefix.
+STORAGE_PREFIX = workflow.storage_settings.default_storage_prefix or ""
+MODULE_PREFIX = workflow.modifier.path_modifier.prefix or ""
 
 
 def checked(function, *arguments, **options):
@@ -107,9 +111,25 @@ def about_run(name, caption, what):
     return shown(f"<results>/run/{name}", "7. The run", caption, what=what)
 
 
+def in_working_folder(output):
+    """Return where an output is as seen from the working folder, also if a storage plugin keeps it elsewhere."""
+    kept = getattr(output, "flags", {}).get("storage_object")
+    path = kept.query.removeprefix(STORAGE_PREFIX).lstrip("/") if kept else str(output)
+    return strip_wildcard_constraints(path)
+
+
+def made(files, **wildcards):
+    """Return outputs of a rule for all values of their wildcards: `collect` refuses what a storage plugin keeps."""
+    if workflow.storage_settings.default_storage_provider is None:
+        return collect(files, **wildcards)
+    files = [files] if isinstance(files, str) else files
+    # Snakemake puts both before them again.
+    return collect([in_working_folder(file).removeprefix(MODULE_PREFIX) for file in files], **wildcards)
+
+
 def of_models(*made_by, fold=FOLDS):
     """Return what rules make for each trained model: nothing if the models are given."""
-    return branch(MODELS, otherwise=[collect(rule.output, experiment=EXPERIMENTS, fold=fold) for rule in made_by])
+    return branch(MODELS, otherwise=[made(rule.output, experiment=EXPERIMENTS, fold=fold) for rule in made_by])
 
 
 def training_parts(fold):
@@ -124,7 +144,7 @@ def validation_part(fold):
 
 def parts_file(wildcards=None, output=None):
     """Return where the part of each patient is written down; what depends on the output is not recorded."""
-    return str(Path(rules.split_patients.output.split).with_name("parts.json"))
+    return str(Path(in_working_folder(rules.split_patients.output.split)).with_name("parts.json"))
 
 
 def in_parts(*parts):
@@ -172,14 +192,19 @@ def instances_of_part(wildcards):
     return own_files(in_parts(wildcards.part), "instances")
 
 
+def state_folder(wildcards, output):
+    """Return where a training keeps what it goes on from; not where a storage plugin clears up, nor on a node's disk."""
+    return str(Path(in_working_folder(output.model)).with_name(".state"))
+
+
 def training_databases(wildcards):
     """Return the databases that a fold trains on."""
-    return collect(rules.build_database.output.database, part=training_parts(wildcards.fold))
+    return made(rules.build_database.output.database, part=training_parts(wildcards.fold))
 
 
 def validation_database(wildcards):
     """Return the database that a fold validates on."""
-    (database,) = collect(rules.build_database.output.database, part=validation_part(wildcards.fold))
+    (database,) = made(rules.build_database.output.database, part=validation_part(wildcards.fold))
     return database
 
 
@@ -239,7 +264,7 @@ def scored_parts(wildcards):
 def scored_models(wildcards):
     """Return the model of a fold, or those of all folds, whose mean predicts slides."""
     folds = FOLDS if wildcards.fold == "mean_of_folds" else [wildcards.fold]
-    return collect(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=folds)
+    return made(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=folds)
 
 
 def scored_images(wildcards):
@@ -260,7 +285,7 @@ def scored_instances(wildcards):
 def counts_of(experiment, fold):
     """Return the counts of a model, or of the models of all folds, one by one and as their mean."""
     folds = [*FOLDS, *(["mean_of_folds"] if HELD_OUT else [])] if fold == "all_folds" else [fold]
-    return collect(rules.evaluate.output.counts, experiment=experiment, fold=folds)
+    return made(rules.evaluate.output.counts, experiment=experiment, fold=folds)
 
 
 def counts_of_folds(wildcards):
@@ -276,14 +301,14 @@ def counts_of_experiments(wildcards):
 def calibrations_of_folds(wildcards):
     """Return how sure a model is before and after calibration, or the models of all folds."""
     folds = FOLDS if wildcards.fold == "all_folds" else [wildcards.fold]
-    return collect(rules.calibrate_model.output.table, experiment=wildcards.experiment, fold=folds)
+    return made(rules.calibrate_model.output.table, experiment=wildcards.experiment, fold=folds)
 
 
 def exported_models(wildcards):
     """Return the model of a fold, or all that predict slides."""
     if wildcards.fold == "all_folds":
         return prediction_models(wildcards)
-    return collect(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=wildcards.fold)
+    return made(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=wildcards.fold)
 
 
 def slide_file(wildcards):
@@ -330,6 +355,6 @@ def slide_mpp(wildcards):
 
 def prediction_models(wildcards):
     """Return the models that predict: the given ones, or those of all folds."""
-    return [local(model) for model in MODELS] or collect(
+    return [local(model) for model in MODELS] or made(
         rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=FOLDS
     )

@@ -40,4 +40,4 @@ rule databases:
     """All databases that training needs."""
     input:
         branch(MODELS, otherwise=rules.split_patients.output),
-        branch(MODELS, otherwise=collect(rules.build_database.output, part=[p for p in PARTS if p != "test"])),
+        branch(MODELS, otherwise=made(rules.build_database.output, part=[p for p in PARTS if p != "test"])),

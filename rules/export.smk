@@ -41,4 +41,4 @@ rule export_model:
 rule export:
     """All models as ONNX graphs and for QuPath."""
     input:
-        collect(rules.export_model.output, experiment=EXPERIMENTS, fold=["all_folds"] if MODELS else SCORED),
+        made(rules.export_model.output, experiment=EXPERIMENTS, fold=["all_folds"] if MODELS else SCORED),

@@ -54,8 +54,8 @@ if MODELS and workflow.is_main_process:
 rule summarize_slides:
     """All slides at a glance, and their areas in one table."""
     input:
-        summaries=collect(rules.predict_slide.output.summary, slide=list(SLIDES_BY_NAME), allow_missing=True),
-        overlays=collect(rules.predict_slide.output.overlay, slide=list(SLIDES_BY_NAME), allow_missing=True),
+        summaries=made(rules.predict_slide.output.summary, slide=list(SLIDES_BY_NAME), allow_missing=True),
+        overlays=made(rules.predict_slide.output.overlay, slide=list(SLIDES_BY_NAME), allow_missing=True),
     output:
         table="<results>/slides/{experiment}/summary.tsv",
         table_html=shown(
@@ -87,6 +87,6 @@ rule summarize_slides:
 rule predict:
     """Predictions of all slides."""
     input:
-        collect(rules.predict_slide.output, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
-        branch(SLIDES, then=collect(rules.summarize_slides.output, experiment=EXPERIMENTS)),
+        made(rules.predict_slide.output, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        branch(SLIDES, then=made(rules.summarize_slides.output, experiment=EXPERIMENTS)),
         branch(MODELS, otherwise=rules.split_patients.output),

@@ -56,6 +56,7 @@ rule train_unet:
         unet=unet_settings,
         training=training_settings,
         classes=CLASS_VALUES,
+        state=state_folder,
     message:
         "Train {wildcards.experiment}, {wildcards.fold}"
     script:

@@ -64,8 +64,8 @@ rule list_viewers:
     """A page that lists those of all slides."""
     input:
         library=rules.fetch_openseadragon.output.library,
-        pages=collect(rules.write_viewer.output.page, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
-        summaries=collect(rules.predict_slide.output.summary, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        pages=made(rules.write_viewer.output.page, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        summaries=made(rules.predict_slide.output.summary, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
     output:
         page="<results>/viewer/index.html",
     log:

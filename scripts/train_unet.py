@@ -9,9 +9,10 @@ history : TSV
 tensorboard : folder
     The same for TensorBoard, with rates of each class and pictures.
 
-What an interrupted run goes on from is kept in `.state` beside the model, where Snakemake does not delete it, and
-removed at the end. With several GPUs (`--set-resources train_unet:gpu=2`) each takes its part of every batch.
-`tensorboard --logdir` of that folder shows a training that runs.
+What an interrupted run goes on from is kept in `.state` beside the model (in the working folder, if a storage plugin
+keeps the model elsewhere), where Snakemake does not delete it, and removed at the end. `tensorboard --logdir` of that
+folder shows a training that runs. With several GPUs (`--set-resources train_unet:gpu=2`) each takes its part of every
+batch.
 """
 
 import logging
@@ -74,6 +75,7 @@ class Job:
     classes: list[dict[str, Any]]
     code: str
     output: dict[str, str]
+    state: str
     log: str
 
 
@@ -107,7 +109,7 @@ def train(device: torch.device, job: Job) -> None:
             [class_["name"] for class_ in job.classes],
             device,
             StateFolder(
-                Path(job.output["model"]).parent / ".state",
+                Path(job.state),
                 define_training(job.unet, job.settings, [*training, validation], job.code),
             ),
         )
@@ -177,6 +179,7 @@ if __name__ == "__main__":
             classes=params.classes,
             code=params.code,
             output=dict(snakemake.output.items()),
+            state=params.state,
             log=snakemake.log[0],
         ),
     )

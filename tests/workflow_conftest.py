@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import yaml
@@ -145,6 +146,17 @@ def write_slide(path, image, mpp=0.5):
     per_cm = 1e4 / mpp
     resolution = {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(path, image, tile=(128, 128), photometric="rgb", metadata=None, **resolution)
+
+
+def job_of(project, rule):
+    """Return the process that runs a rule's script in a project's folder, or None."""
+    for process in psutil.process_iter():
+        try:
+            if any(word.endswith(f".{rule}.py") for word in process.cmdline()) and process.cwd() == str(project.folder):
+                return process
+        except psutil.Error:
+            continue
+    return None
 
 
 @pytest.fixture(scope="session")

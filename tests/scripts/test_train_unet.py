@@ -46,6 +46,7 @@ def job(folder):
             "history": str(folder / "out/history.tsv"),
             "tensorboard": str(folder / "out/tensorboard"),
         },
+        state=str(folder / "out/.state"),
         log=str(folder / "log"),
     )
 

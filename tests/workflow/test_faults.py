@@ -16,14 +16,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import psutil
 import pytest
 import tables
 import tifffile
 import torch
 
 from conftest import ROOT, mounted_disk
-from workflow_conftest import write_slide
+from workflow_conftest import job_of, write_slide
 
 DATABASE = "results/databases/train.h5"
 MODEL = "results/models/default/holdout/trained.pt"
@@ -79,17 +78,6 @@ def read_slide(summary):
 
 
 READERS = {"build_database": read_database, "train_unet": read_model, "predict_slide": read_slide}
-
-
-def job_of(project, rule):
-    """Return the process that runs a rule's script in a project's folder, or None."""
-    for process in psutil.process_iter():
-        try:
-            if any(word.endswith(f".{rule}.py") for word in process.cmdline()) and process.cwd() == str(project.folder):
-                return process
-        except psutil.Error:
-            continue
-    return None
 
 
 def test_labels_are_mended_after_a_training_was_stopped(project):
