@@ -11,7 +11,6 @@ table : TSV
 
 import itertools
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from pathseg.logs import progress, start_log
 from pathseg.network.calibration import Calibration
 from pathseg.network.checkpoint import Checkpoint, save_checkpoint
 from pathseg.network.devices import choose_devices
-from pathseg.prediction.calibrating import fit_calibration, match_areas, sample_probabilities, without_weights
+from pathseg.prediction.calibrating import calibrate, left_out, sample_probabilities, without_weights
 from pathseg.prediction.delivery import load_predictor, view_of_model
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.calibration import expected_calibration_error
@@ -35,8 +34,6 @@ log = logging.getLogger("pathseg")
 
 # Numbers (pixels times classes) that are sampled in all, and pixels that each image gives at least.
 SAMPLED, FROM_EACH = 2**22, 2**8
-# Patients are left out in so many groups at most.
-GROUPS = 5
 # The probability nearest to 0 or 1 that has a logarithm.
 LOWEST = 1e-7
 
@@ -86,25 +83,16 @@ def confidences(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> n
     return np.bincount(2 * level + right, weights, minlength=2 * LEVELS).reshape(LEVELS, 2)
 
 
-def left_out(patients: pd.Series) -> Iterator[np.ndarray]:
-    """Yield which pixels are left out, in up to `GROUPS` groups of patients: bool [n] each; none for one patient."""
-    names = list(dict.fromkeys(patients))
-    if len(names) > 1:
-        for group in range(min(GROUPS, len(names))):
-            yield patients.isin(names[group::GROUPS]).to_numpy()
-
-
 def reliability(sample: pd.DataFrame, start: Calibration) -> tuple[Calibration, dict[str, np.ndarray]]:
     """Fit the calibration, and count confidences before, after, and on patients that it was fitted without."""
     n_classes = len(start.bias)
     logits = sample[list(range(n_classes))].to_numpy()
-    truth, weights = sample["truth"].to_numpy(), sample["weight"].to_numpy()
-    fitted = match_areas(fit_calibration(logits, truth, weights, start), logits, truth, weights)
+    truth, weights, patients = (sample[name].to_numpy() for name in ("truth", "weight", "patient"))
+    fitted = calibrate(logits, truth, weights, patients, start)
     counts = {"before": confidences(logits, truth, weights)}
     counts["after"] = confidences(fitted.of_logits(logits), truth, weights)
-    for out in left_out(sample["patient"]):
-        rest = logits[~out], truth[~out], weights[~out]
-        others = match_areas(fit_calibration(*rest, start), *rest)
+    for out in left_out(patients):
+        others = calibrate(logits[~out], truth[~out], weights[~out], patients[~out], start)
         found = confidences(others.of_logits(logits[out]), truth[out], weights[out])
         counts["unseen"] = counts.get("unseen", 0) + found
     return fitted, counts

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from calibrate_model import confidences, left_out, reliability, sample_images, table_of
+from calibrate_model import confidences, reliability, sample_images, table_of
 from summarize_scores import read_calibrations
 
 from conftest import CLASSES, small_unet, write_image
@@ -33,15 +33,11 @@ def test_calibrated_it_is_right_as_often_as_it_is_sure(rng):
     assert {of.sum() for of in counts.values()} == {24_000}
 
 
-def test_each_patient_is_left_out_once(rng):
-    patients = pd.Series(list("AABBBCDEFG"))
-    groups = list(left_out(patients))
-    assert len(groups) == 5
-    np.testing.assert_array_equal(np.sum(groups, axis=0), 1)
-    for out in groups:
-        assert not set(patients[out]) & set(patients[~out])
-    assert not list(left_out(pd.Series(list("AAA"))))
-    assert "unseen" not in reliability(sample_of(rng, 1), Calibration(1.0, (0.0, 0.0)))[1]
+def test_of_one_patient_nothing_is_unseen(rng):
+    fitted, counts = reliability(sample_of(rng, 1), Calibration(1.0, (-0.75, 0.75)))
+    assert set(counts) == {"before", "after"}
+    # There is nobody to agree with: class weights are undone, and the temperature is found.
+    assert np.array(fitted.bias) * fitted.temperature == pytest.approx([-0.75, 0.75])
 
 
 def test_confidences_by_hand():

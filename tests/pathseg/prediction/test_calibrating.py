@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from pathseg.network.calibration import Calibration
-from pathseg.prediction.calibrating import LARGEST_SHIFT, fit_calibration, match_areas, without_weights
+from pathseg.prediction.calibrating import (
+    LARGEST_SHIFT,
+    calibrate,
+    fit_calibration,
+    fit_temperature,
+    left_out,
+    match_areas,
+    without_weights,
+)
 
 ONES = Calibration(1.0, (0.0, 0.0, 0.0))
 
@@ -61,6 +69,62 @@ def test_a_class_that_no_validation_patient_has_keeps_its_bias(honest):
     fitted = fit_calibration(logits[there] - [0, 0, 4], truth[there], np.ones(there.sum()), start)
     assert np.isfinite(fitted.bias).all()
     assert abs(fitted.bias[2] - start.bias[2]) < 3
+
+
+def test_each_patient_is_left_out_once():
+    patients = np.array(list("AABBBCDEFG"))
+    groups = list(left_out(patients))
+    assert len(groups) == 5
+    np.testing.assert_array_equal(np.sum(groups, axis=0), 1)
+    for out in groups:
+        assert not set(patients[out]) & set(patients[~out])
+    assert not list(left_out(np.array(list("AAA"))))
+
+
+def patients_with(rng, shifts, size=5000):
+    """Pixels of patients to each of whom another shift of the second class would do justice; twice too sure."""
+    logit = rng.normal(-0.5, 2, (len(shifts), size))
+    truth = rng.random(logit.shape) < 1 / (1 + np.exp(-logit))
+    bent = 2 * (logit - np.array(shifts)[:, None]).ravel()
+    logits = np.stack([-bent / 2, bent / 2], axis=1)
+    return logits, truth.ravel().astype(int), np.ones(bent.size), np.repeat(np.arange(len(shifts)), size)
+
+
+def error(calibration, logits, truth):
+    """Return the cross-entropy."""
+    scores = calibration.of_logits(logits)
+    return (np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(truth)), truth]).mean()
+
+
+@pytest.mark.parametrize("n_patients", [3, 8])
+def test_a_shift_on_which_patients_agree_is_made(rng, n_patients):
+    sample = patients_with(rng, rng.normal(1, 0.05, n_patients))
+    fitted = calibrate(*sample, Calibration(1.0, (0.0, 0.0)))
+    assert fitted.temperature == pytest.approx(2, rel=0.05)
+    assert fitted.bias[1] - fitted.bias[0] == pytest.approx(1, abs=0.25)
+    assert sum(fitted.bias) == pytest.approx(0)
+
+
+def test_a_shift_that_suits_some_patients_alone_is_not_made(rng):
+    """Fitted to these it would be large, and wrong for others: on average, nothing is to be shifted."""
+    shifts = np.array([1.5, -0.6, 0.8])
+    sample = patients_with(rng, shifts)
+    fitted = calibrate(*sample, Calibration(1.0, (0.0, 0.0)))
+    assert np.abs(fitted.bias).max() < 0.05
+    others = patients_with(rng, rng.normal(0, 1, 40), 1000)[:2]
+    assert error(fitted, *others) < error(fit_calibration(*sample[:3], Calibration(1.0, (0.0, 0.0))), *others)
+
+
+def test_class_weights_are_undone_before_the_temperature(rng):
+    """The start is a shift of the network's own logits, whatever they are divided by then."""
+    logits, truth, weights, patients = patients_with(rng, [0.0, 0.0, 0.0])
+    start = without_weights([1.0, 4.0])
+    bent = logits - np.array(start.bias)
+    fitted = calibrate(bent, truth, weights, patients, start)
+    assert fitted.temperature == pytest.approx(2, rel=0.05)
+    np.testing.assert_array_equal(fitted.of_logits(bent).argmax(axis=1)[:5], logits.argmax(axis=1)[:5])
+    assert error(fitted, bent, truth) == pytest.approx(error(Calibration(2.0, (0.0, 0.0)), logits, truth), abs=0.003)
+    assert fit_temperature(logits, truth, weights) == pytest.approx(2, rel=0.05)
 
 
 def areas(calibration, logits):
