@@ -112,8 +112,8 @@ def test_figures_say_what_the_tables_say(patients, table):
     figures = figures_of(patients, table, patient_table(patients, NAMES), CLASSES, {"before": before, "after": before})
     error = table[(table["score"] == "ece") & (table["part"] == "test")]["value"].iloc[0]
     legend = [text.get_text() for text in figures["calibration"].axes[0].get_legend().get_texts()]
-    assert f"test: calibration error {error:.3f}" in legend
-    assert "validation, not calibrated: calibration error 0.100" in legend
+    assert f"test: error {error:.3f}" in legend
+    assert "validation, not calibrated: error 0.100" in legend
     titles = [axes.get_title(loc="left") or axes.get_title() for axes in figures["confusion"].axes]
     assert len(titles) == 2
     points = [len(dots.get_offsets()) for dots in figures["patients"].axes[0].collections]

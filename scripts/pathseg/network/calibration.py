@@ -1,9 +1,8 @@
 """Make a network's probabilities mean what they say: a temperature, and a bias for each class.
 
 Class weights, the soft Dice loss and a long training change what a network calls probable. The logits are divided by a
-temperature (Guo et al. 2017, arXiv 1706.04599) and shifted by class, so that the cross-entropy on patients whom the
-network was not trained on is least (fitted by `pathseg.prediction.calibrating`). Both are part of the last convolution
-then, and cost nothing.
+temperature (Guo et al. 2017, arXiv 1706.04599) and shifted by class, as fits patients whom the network was not trained
+on (fitted by `pathseg.prediction.calibrating`). Both are part of the last convolution then, and cost nothing.
 """
 
 from dataclasses import dataclass

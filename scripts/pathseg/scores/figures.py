@@ -66,14 +66,14 @@ def draw_calibration(patients: PatientCounts, table: pd.DataFrame, calibrations:
         if name in calibrations:
             _, mean, right, _ = calibration(calibrations[name], CALIBRATION_BINS)
             error = expected_calibration_error(calibrations[name])
-            reliability.plot(mean, right, style, color="#777777", label=f"{title}: calibration error {error:.3f}")
+            reliability.plot(mean, right, style, color="#777777", label=f"{title}: error {error:.3f}")
     errors = table[(table["score"] == ECE) & (table["over"] == "pooled")].set_index("part")["value"]
     parts = _parts(patients)
     for number, part in enumerate(parts):
         confidence = patients.stacked(part).confidence.sum(axis=0)
         edges, mean, right, share = calibration(confidence, CALIBRATION_BINS)
         color, width = PART_COLORS[part], (edges[1] - edges[0]) / len(parts)
-        reliability.plot(mean, right, "o-", color=color, label=f"{part}: calibration error {errors[part]:.3f}")
+        reliability.plot(mean, right, "o-", color=color, label=f"{part}: error {errors[part]:.3f}")
         amount.bar(edges[:-1] + width * number, 100 * share, width * 0.9, align="edge", color=color)
     lowest = 1 / patients.counts[0].confusion.shape[0]
     reliability.set(ylabel="share of pixels that are right", xlim=(max(0, lowest - 0.05), 1), ylim=(0, 1.02))
