@@ -73,7 +73,17 @@ def predict(
     """
     names, mpp = class_names(models[0]), slide.mpp
     view = view_of_model(models[0], slide)
-    with SlideOutputs(paths, view, mpp, names, colors, settings["min_area_um2"], row["key"]) as outputs:
+    with SlideOutputs(
+        paths,
+        view,
+        mpp,
+        names,
+        colors,
+        settings["min_area_um2"],
+        row["key"],
+        settings["objects"],
+        settings["split_um"],
+    ) as outputs:
         for band in watched(predict_view(view, predictor, settings, row["tissue"]), view):
             outputs.add(band)
     small = outputs.thumbnail()

@@ -77,7 +77,14 @@ def test_tiles_to_train_on(slides, tmp_path):
 def test_class_map_outlines_and_viewer(slides, tmp_path):
     model = {"mpp": 1.0, "resize": None, "classes": CLASSES}
     predictor = Predictor([undecided_unet(smooth_picture(128, 128))], torch.device("cpu"), torch.float32)
-    settings = {"tile": None, "tissue": "auto", "tissue_holes_um2": 4e6, "min_area_um2": 0}
+    settings = {
+        "tile": None,
+        "tissue": "auto",
+        "tissue_holes_um2": 4e6,
+        "min_area_um2": 0,
+        "objects": "annotation",
+        "split_um": None,
+    }
     found = []
     for path in slides:
         folder = tmp_path / path.stem

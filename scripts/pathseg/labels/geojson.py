@@ -128,16 +128,18 @@ class AnnotationWriter:
         Names of the model's classes and their colours as #rrggbb.
     key
         What the identifiers of the annotations are made from: the same key gives the same identifiers.
+    kind
+        What they are to QuPath: "annotation" or "detection".
     """
 
-    def __init__(self, path: Path, names: list[str], colors: list[str], key: str) -> None:
+    def __init__(self, path: Path, names: list[str], colors: list[str], key: str, kind: str = "annotation") -> None:
         # Neither name nor time in the header, so that the same annotations give the same bytes.
         self._raw = open(path, "wb")  # noqa: SIM115
         self._file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=self._raw, mtime=0)
         self._classes = [
             json.dumps({"name": name, "color": rgb_of(color)}) for name, color in zip(names, colors, strict=True)
         ]
-        self._key = key
+        self._key, self._kind = key, kind
         self.count = 0
         # Text and compression leave the thread that finds the outlines free.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="annotations")
@@ -171,7 +173,7 @@ class AnnotationWriter:
             measured = ", ".join(f"{name}: {number}" for name, number in zip(names, numbers, strict=True))
             lines.append(
                 f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{identifier}", "geometry": {geometry}, '
-                f'"properties": {{"objectType": "annotation", "classification": {self._classes[class_index]}, '
+                f'"properties": {{"objectType": "{self._kind}", "classification": {self._classes[class_index]}, '
                 f'"measurements": {{{measured}}}}}}}'
             )
             self.count += 1

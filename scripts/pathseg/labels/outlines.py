@@ -219,6 +219,43 @@ def _joined(class_index: int, parts: list[_Part]) -> Regions:
     )
 
 
+def split_along_grid(regions: Regions, step: float) -> Regions:
+    """Cut regions that are longer than `step` pixels along a grid of that step; the pieces have their region's mean.
+
+    The grid starts at the first pixel and runs between pixels, so that nothing is lost and areas add up.
+    """
+    step = max(1, round(step))
+    left, bottom, right, top = shapely.bounds(regions.polygons).T if len(regions) else np.zeros((4, 0))
+    long = np.maximum(right - left, top - bottom) > step
+    if not long.any():
+        return regions
+    pieces = [_pieces(polygon, step) if cut else [polygon] for polygon, cut in zip(regions.polygons, long, strict=True)]
+    of_region = np.repeat(np.arange(len(regions)), [len(each) for each in pieces])
+    polygons = np.empty(len(of_region), object)
+    polygons[:] = list(chain.from_iterable(pieces))
+    pixels = np.rint(shapely.area(polygons)).astype(np.int64)
+    sums = (regions.probability_sums / regions.pixels)[of_region] * pixels
+    return Regions(regions.class_indices[of_region], polygons, pixels, sums)
+
+
+def _pieces(polygon: Polygon, step: int) -> list[Polygon]:
+    """Return a polygon cut at the lines of a grid: each time in two, so that no part is looked at by all cells."""
+    left, bottom, right, top = polygon.bounds
+    across = right - left >= top - bottom
+    low, high = (left, right) if across else (bottom, top)
+    first, last = int(low // step) + 1, int(-(-high // step)) - 1
+    if first > last or high - low <= step:
+        return [polygon]
+    line = (first + last) // 2 * step
+    halves = (
+        (shapely.box(left, bottom, line, top), shapely.box(line, bottom, right, top))
+        if across
+        else (shapely.box(left, bottom, right, line), shapely.box(left, line, right, top))
+    )
+    parts = chain.from_iterable(shapely.get_parts(shapely.intersection(polygon, half)) for half in halves)
+    return [piece for part in parts if isinstance(part, Polygon) for piece in _pieces(part, step)]
+
+
 def to_full_resolution(geometries: np.ndarray, factor_x: float, factor_y: float) -> np.ndarray:
     """Scale coordinates by (factor_x, factor_y) to a slide's finest pixels, rounded to hundredths."""
     return shapely.transform(geometries, lambda points: np.round(points * (factor_x, factor_y), 2))

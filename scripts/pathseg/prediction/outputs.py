@@ -12,7 +12,7 @@ import numpy as np
 from pathseg.images.pyramids import PyramidWriter
 from pathseg.images.resampling import ResampledSlide
 from pathseg.labels.geojson import AnnotationWriter
-from pathseg.labels.outlines import RegionFinder, Regions, to_full_resolution
+from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
 from pathseg.prediction.inference import Band
 
 log = logging.getLogger("pathseg")
@@ -39,6 +39,10 @@ class SlideOutputs:
         Smaller regions are left out of the annotations.
     key
         Experiment and slide, from which the annotations' identifiers are made.
+    objects
+        What regions are to QuPath: "annotation" or "detection".
+    split_um
+        Longer regions are cut along a grid of this step in µm; None for none.
 
     Attributes
     ----------
@@ -47,7 +51,7 @@ class SlideOutputs:
     probability : numpy.ndarray
         float64 [C], sum of the probability (0..1) of each class over the pixels that got it.
     regions : numpy.ndarray
-        int64 [C], annotations of each class.
+        int64 [C], annotations of each class, before any is split.
     seconds : dict
         Time spent on outlines and waiting for the files to be written.
     """
@@ -61,6 +65,8 @@ class SlideOutputs:
         colors: list[str],
         min_area_um2: float,
         key: str,
+        objects: str = "annotation",
+        split_um: float | None = None,
     ) -> None:
         self.view = view
         self.view_mpp = mpp * view.slide.width / view.width if mpp else None
@@ -70,8 +76,11 @@ class SlideOutputs:
         self.regions = np.zeros(len(names), np.int64)
         self.seconds = {"outlines": 0.0, "writing": 0.0}
         self._min_pixels = min_area_um2 / self.pixel_um2 if self.pixel_um2 else 0
+        self._split = split_um / self.view_mpp if split_um and self.view_mpp else None
         if min_area_um2 and not self.pixel_um2:
             log.warning("%s: its pixel size is not known, so that regions below min_area_um2 are kept", key)
+        if split_um and not self.view_mpp:
+            log.warning("%s: its pixel size is not known, so that no region is split along split_um", key)
         self._factors = view.slide.width / view.width, view.slide.height / view.height
         self._finder = RegionFinder(len(names))
         self._thumbnail: list[np.ndarray] = []
@@ -80,7 +89,9 @@ class SlideOutputs:
         self._middle = [min(self._step // 2, side - 1) for side in (view.height, view.width)]
         self._stack = ExitStack()
         size = (view.width, view.height, self.view_mpp)
-        self._annotations = self._stack.enter_context(AnnotationWriter(paths["annotations"], names, colors, key))
+        self._annotations = self._stack.enter_context(
+            AnnotationWriter(paths["annotations"], names, colors, key, objects)
+        )
         self._classes = self._stack.enter_context(PyramidWriter(paths["classes"], *size, colors))
         self._probability: PyramidWriter | None = None
         if "probability" in paths:
@@ -122,12 +133,14 @@ class SlideOutputs:
 
     def _annotate(self, regions: Regions) -> None:
         regions = regions.at_least(self._min_pixels)
+        self.regions += np.bincount(regions.class_indices, minlength=len(self.regions))
+        if self._split:
+            regions = split_along_grid(regions, self._split)
         measurements = {"Mean probability": np.round(regions.probability_sums / regions.pixels, 4)}
         if self.pixel_um2:
             measurements["Area µm²"] = np.round(regions.pixels * self.pixel_um2, 2)
         polygons = to_full_resolution(regions.polygons, *self._factors)
         self._annotations.append(regions.class_indices, polygons, measurements)
-        self.regions += np.bincount(regions.class_indices, minlength=len(self.regions))
 
     def thumbnail(self) -> np.ndarray:
         """Return the class map with every n-th pixel, at most `THUMBNAIL_SIDE` a side: uint8 [h, w]."""

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import shapely
 
-from pathseg.labels.outlines import RegionFinder, to_full_resolution
+from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
 
 
 def regions_of(classes, band_height, n_classes=3):
@@ -71,3 +71,31 @@ def test_regions_come_as_soon_as_they_end():
 def test_scaling_keeps_corners_together():
     square = shapely.box(1, 1, 3, 3)
     assert to_full_resolution(square, 2.0003, 1.9998).bounds == (2, 2, 6, 6)
+
+
+@pytest.mark.parametrize("step", [1, 7, 16])
+def test_long_regions_are_cut_along_a_grid_and_nothing_is_lost(rng, step):
+    classes = (cv2.blur(rng.random((60, 90)).astype(np.float32), (9, 9)) > 0.5).astype(np.uint8)
+    finder = RegionFinder(2)
+    found = [*finder.add(0, classes, np.full(classes.shape, 102, np.uint8)), *finder.finish()]
+    regions = Regions(
+        *(np.concatenate(values) for values in zip(*(vars(each).values() for each in found), strict=True))
+    )
+    cut = split_along_grid(regions, step)
+    bounds = shapely.bounds(cut.polygons)
+    assert (bounds[:, 2:] - bounds[:, :2]).max() <= step
+    assert {polygon.geom_type for polygon in cut.polygons} == {"Polygon"}
+    assert shapely.is_valid(cut.polygons).all()
+    assert shapely.union_all(cut.polygons).equals(shapely.union_all(regions.polygons))
+    np.testing.assert_array_equal(shapely.area(cut.polygons), cut.pixels)
+    assert cut.pixels.sum() == classes.sum()
+    assert cut.probability_sums == pytest.approx(0.4 * cut.pixels)
+
+
+def test_short_regions_are_left_alone_and_keep_their_mean():
+    one, other = shapely.box(3, 0, 9, 6), shapely.box(0, 0, 20, 2)
+    regions = Regions(np.array([1, 1]), np.array([one, other]), np.array([36, 40]), np.array([18.0, 30.0]))
+    cut = split_along_grid(regions, 8)
+    assert cut.polygons[0] is one
+    assert sorted(polygon.bounds[0] for polygon in cut.polygons[1:]) == [0, 8, 16]
+    assert (cut.probability_sums / cut.pixels).tolist() == [0.5, 0.75, 0.75, 0.75]

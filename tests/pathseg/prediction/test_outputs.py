@@ -28,12 +28,12 @@ def bands_of(classes, probabilities, tissue, height):
         yield Band(y, classes[rows], probabilities[:, rows], tissue[rows])
 
 
-def write(tmp_path, classes, probabilities=None, tissue=None, downsample=2.0, min_area=0, height=64, mpp=0.25):
+def write(tmp_path, classes, probabilities=None, tissue=None, downsample=2.0, min_area=0, height=64, mpp=0.25, **more):
     paths = {name: tmp_path / name for name in ("classes", "annotations", "probability")}
     probabilities = np.full((3, *classes.shape), 204, np.uint8) if probabilities is None else probabilities
     tissue = np.ones(classes.shape, bool) if tissue is None else tissue
     view = view_of(*classes.shape, downsample)
-    with SlideOutputs(paths, view, mpp, NAMES, COLORS, min_area, "s") as outputs:
+    with SlideOutputs(paths, view, mpp, NAMES, COLORS, min_area, "s", **more) as outputs:
         for band in bands_of(classes, probabilities, tissue, height):
             outputs.add(band)
     features = json.loads(gzip.decompress((tmp_path / "annotations").read_bytes()))["features"]
@@ -75,6 +75,18 @@ def test_small_regions_are_left_out_of_the_annotations_alone(tmp_path):
     assert [shape(feature["geometry"]).area for feature in features] == [400]
     assert features[0]["properties"]["measurements"] == {"Mean probability": 0.8, "Area µm²": 25.0}
     assert class_rows(outputs, NAMES)[1]["pixels"] == 104
+
+
+def test_a_giant_region_is_split_and_counted_once(tmp_path):
+    classes = np.ones((50, 70), np.uint8)
+    outputs, features = write(tmp_path, classes, split_um=10, objects="detection")
+    assert class_rows(outputs, NAMES)[1]["regions"] == 1
+    # 10 µm are 20 pixels of the class map, and 40 of the slide.
+    assert len(features) == 3 * 4
+    assert max(shape(feature["geometry"]).length for feature in features) == 160
+    assert {feature["properties"]["objectType"] for feature in features} == {"detection"}
+    assert sum(feature["properties"]["measurements"]["Area µm²"] for feature in features) == 50 * 70 / 4
+    assert len({feature["id"] for feature in features}) == 12
 
 
 @pytest.mark.parametrize("height", [16, 37, 5000])
