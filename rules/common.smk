@@ -316,6 +316,11 @@ def slide_file(wildcards):
     return own_file(SLIDES_BY_NAME[wildcards.slide]["path"])
 
 
+def files_of_slides(wildcards):
+    """Return the files of all slides."""
+    return own_files(SLIDES, "path")
+
+
 def slide_companions(wildcards):
     """Return the files that a slide's file needs beside it, if its format has several."""
     return [own_file(path) for path in companions(SLIDES_BY_NAME[wildcards.slide]["path"])]

@@ -1,8 +1,13 @@
 """Models for other programs.
 
-In: trained or given models. Out: <results>/export/{experiment}/{fold}: ONNX graphs, a pixel classifier for QuPath and a
-record; `all_folds` is the mean of all models that predict slides.
+In: trained or given models, and predicted slides. Out: <results>/export/{experiment}/{fold}: ONNX graphs, a pixel
+classifier for QuPath and a record; `all_folds` is the mean of all models that predict slides. And <results>/qupath, a
+project of all slides.
 """
+
+# What predicts slides, as one graph: the mean of the folds, or the one model.
+EXPORTED = "all_folds" if MODELS or len(FOLDS) > 1 else FOLDS[0]
+QUPATH_SCRIPTS = ["Import all predictions.groovy", "Import suggestions.groovy", "Export all annotations.groovy"]
 
 
 rule export_model:
@@ -36,6 +41,46 @@ rule export_model:
         "Export {wildcards.experiment}, {wildcards.fold}"
     script:
         "../scripts/export_model.py"
+
+
+rule write_qupath_project:
+    """A QuPath project of all slides: made, or added to; `update` keeps what a person has changed."""
+    input:
+        slides=files_of_slides,
+        annotations=collect(rules.predict_slide.output.annotations, experiment=EXPERIMENTS, slide=SLIDES_BY_NAME),
+        classifiers=collect(rules.export_model.output.classifier, experiment=EXPERIMENTS, fold=EXPORTED),
+        records=collect(rules.export_model.output.record, experiment=EXPERIMENTS, fold=EXPORTED),
+    output:
+        project=update("<results>/qupath/project.qpproj"),
+        record=update("<results>/qupath/pathseg/project.json"),
+    log:
+        "<logs>/write_qupath_project.log",
+    benchmark:
+        "<benchmarks>/write_qupath_project.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
+    params:
+        code=code("write_qupath_project"),
+        scripts=QUPATH_SCRIPTS,
+        text=text_digest(*(f"qupath/{name}" for name in QUPATH_SCRIPTS)),
+        slides=[{key: row[key] for key in ("slide", "mpp")} for row in SLIDES],
+        experiments=EXPERIMENTS,
+        classes=SETTINGS["classes"],
+    message:
+        "Bring all slides into a QuPath project"
+    script:
+        "../scripts/write_qupath_project.py"
+
+
+rule qupath:
+    """A QuPath project: open results/qupath/project.qpproj."""
+    input:
+        branch(SLIDES, then=rules.write_qupath_project.output),
 
 
 rule export:

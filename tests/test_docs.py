@@ -54,6 +54,15 @@ def test_the_picture_of_rules_shows_them_all():
     rules = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
     # Not of the default target: targets, the viewer, exports, and what is fetched.
     others = {"all", "demo", "databases", "train", "validate", "predict", "view"}
-    others |= {"fetch_archive", "fetch_openseadragon", "write_viewer", "list_viewers", "export", "export_model"}
+    others |= {
+        "fetch_archive",
+        "fetch_openseadragon",
+        "write_viewer",
+        "list_viewers",
+        "export",
+        "export_model",
+        "qupath",
+    }
+    others |= {"write_qupath_project"}
     for rule in set(re.findall(r"(?:rule|checkpoint) (\w+):", rules)) - others:
         assert f">{rule}<" in picture, f"{rule}: make the picture again, as docs/design.md says"

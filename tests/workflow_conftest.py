@@ -72,6 +72,11 @@ class Workflow:
             raise AssertionError(f"snakemake failed:\n{done.stdout[-6000:]}")
         return done.stdout
 
+    def copy(self, folder):
+        """Return a copy of the project, dates and records included."""
+        shutil.copytree(self.folder, folder)
+        return Workflow(folder)
+
     def planned(self, *arguments):
         """Return which rules a dry run would run, and how often each."""
         printed = self.snakemake("--dry-run", *arguments)
@@ -170,5 +175,4 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def project(finished, tmp_path):
     """A copy of the finished project, dates and records included, for a test to change."""
-    shutil.copytree(finished.folder, tmp_path / "project")
-    return Workflow(tmp_path / "project")
+    return finished.copy(tmp_path / "project")

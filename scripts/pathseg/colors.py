@@ -21,3 +21,9 @@ def colors_of(names: list[str], classes: list[dict[str, Any]]) -> list[str]:
     """Return the colour of each class of a model: the configured one of that name, or a default."""
     configured = {class_["name"]: class_["color"] for class_ in classes}
     return [configured.get(name, default_color(index)) for index, name in enumerate(names)]
+
+
+def packed(color: str) -> int:
+    """Return a colour #rrggbb as Java, and so QuPath, packs it: a signed number of 32 bits, opaque."""
+    red, green, blue = rgb_of(color)
+    return (0xFF << 24 | red << 16 | green << 8 | blue) - 2**32

@@ -45,6 +45,10 @@ class CheckpointError(PathsegError):
     """A model file is not one that pathseg or its tutorial wrote, or does not fit."""
 
 
+class ProjectError(PathsegError):
+    """A QuPath project, or what was exported from one, is damaged or does not fit."""
+
+
 class TrainingError(PathsegError):
     """Training cannot go on: the loss is not a number, or it was stopped."""
 

@@ -6,7 +6,7 @@ The fields are those of QuPath's classes `OpenCVPixelClassifier`, `PixelClassifi
 
 from typing import Any
 
-from pathseg.colors import rgb_of
+from pathseg.colors import packed, rgb_of
 from pathseg.network.unet import UNet
 
 
@@ -100,9 +100,3 @@ def pixel_classifier(
             "op": {"type": "op.core.sequential", "ops": [network, *to_bytes]},
         },
     }
-
-
-def packed(color: str) -> int:
-    """Return a colour #rrggbb as Java packs it: a signed number of 32 bits, opaque."""
-    red, green, blue = rgb_of(color)
-    return (0xFF << 24 | red << 16 | green << 8 | blue) - 2**32

@@ -7,8 +7,9 @@ import torch
 
 from as_qupath import classify_as_qupath
 from export_networks import network_of, sizes_of
+from pathseg.colors import packed
 from pathseg.export.graphs import ProbabilityGraph, export_graph
-from pathseg.export.qupath import packed, pixel_classifier
+from pathseg.export.qupath import pixel_classifier
 from pathseg.images.views import ArrayView
 from pathseg.prediction.inference import Predictor, predict_bands
 

@@ -1,0 +1,110 @@
+"""Make a QuPath project of all slides, or add to it what is new.
+
+Outputs
+-------
+project : qpproj
+    The project, see `pathseg.export.projects`: slides, classes, pixel classifiers and scripts. What a person has
+    changed is left as it is.
+record : JSON
+    What pathseg has put there, and where the project's scripts find predictions and suggestions.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pathseg.colors import colors_of
+from pathseg.export.projects import (
+    QUPATH_CLASSES,
+    Record,
+    add_classes,
+    add_file,
+    add_images,
+    read_record,
+    write_record,
+)
+from pathseg.logs import start_log
+
+
+def classes_of(records: list[dict[str, Any]], configured: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the colours of all classes of exported models by name, and of those that QuPath gives a meaning."""
+    colors: dict[str, str] = {}
+    for record in records:
+        colors |= dict(zip(record["classes"], colors_of(record["classes"], configured), strict=True))
+    return colors | QUPATH_CLASSES
+
+
+def classifier_text(path: str) -> str | None:
+    """Return the text of an exported pixel classifier; None if QuPath cannot run the model."""
+    text = Path(path).read_text(encoding="utf-8")
+    return text if "pixel_classifier_type" in json.loads(text) else None
+
+
+def files_of_slides(
+    folder: Path, record: Record, rows: list[dict[str, Any]], predictions: dict[str, list[str]]
+) -> None:
+    """Note for the project's scripts what there is of each slide.
+
+    Parameters
+    ----------
+    folder
+        Of the project.
+    record
+        Of the project; `slides` is set.
+    rows
+        `slide` and `mpp` of each slide.
+    predictions
+        By experiment, the annotations of the slides in the same order.
+    """
+    results = folder.parent
+    record.slides = {}
+    for index, row in enumerate(rows):
+        if row["slide"] not in record.images:
+            continue
+        suggested = {name: results / "suggestions" / name / f"{row['slide']}.geojson" for name in predictions}
+        record.slides[str(record.images[row["slide"]]["entry"])] = {
+            "slide": row["slide"],
+            "mpp": row["mpp"],
+            "predictions": {name: relative(files[index], folder) for name, files in predictions.items()},
+            "suggestions": {name: relative(path, folder) for name, path in suggested.items()},
+        }
+
+
+def relative(path: str | Path, folder: Path) -> str:
+    """Return a path as a project's script finds it: relative to the project's folder."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+if __name__ == "__main__":
+    log = start_log(snakemake.log[0])
+    params, files = snakemake.params, snakemake.input
+    project = Path(snakemake.output.project)
+    folder = project.parent
+    record = read_record(folder)
+    exported = [json.loads(Path(path).read_text(encoding="utf-8")) for path in files.records]
+    slides = [
+        row | {"uri": Path(os.path.normpath(Path(path).absolute())).as_uri()}
+        for row, path in zip(params.slides, files.slides, strict=True)
+    ]
+    said: list[str | None] = [*add_images(folder, record, slides)]
+    add_classes(folder, record, classes_of(exported, params.classes))
+    for experiment, path, about in zip(params.experiments, files.classifiers, exported, strict=True):
+        text = classifier_text(path)
+        name = f"classifiers/pixel_classifiers/{experiment}.json"
+        said.append(add_file(folder, record, name, text) if text else f"{experiment}: {about['qupath']}")
+    for script in params.scripts:
+        text = (Path(__file__).parent / "qupath" / script).read_text(encoding="utf-8")
+        said.append(add_file(folder, record, f"scripts/{script}", text))
+    count = len(slides)
+    predictions = {
+        experiment: files.annotations[number * count : (number + 1) * count]
+        for number, experiment in enumerate(params.experiments)
+    }
+    files_of_slides(folder, record, slides, predictions)
+    write_record(folder, record)
+    # Younger than what it was made from, also if nothing was new.
+    project.touch()
+    for sentence in filter(None, said):
+        log.info("%s", sentence)
+    log.info("open %s in QuPath: %d slides; the scripts are under Automate, Project scripts", project, count)
