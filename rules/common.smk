@@ -311,6 +311,12 @@ def exported_models(wildcards):
     return made(rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=wildcards.fold)
 
 
+def cards_of_exported(wildcards):
+    """Return the model cards of those models, but for given ones, which have none."""
+    folds = FOLDS if wildcards.fold == "all_folds" else [wildcards.fold]
+    return branch(MODELS, otherwise=made(rules.write_model_card.output, experiment=wildcards.experiment, fold=folds))
+
+
 def slide_file(wildcards):
     """Return a slide's file."""
     return own_file(SLIDES_BY_NAME[wildcards.slide]["path"])

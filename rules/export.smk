@@ -43,13 +43,42 @@ rule export_model:
         "../scripts/export_model.py"
 
 
+rule package_model:
+    """A package of a model for bioimage.io."""
+    input:
+        models=exported_models,
+        graph=rules.export_model.output.graph_any_size,
+        record=rules.export_model.output.record,
+        cards=cards_of_exported,
+    output:
+        package="<results>/export/{experiment}/{fold}/bioimageio.zip",
+    log:
+        "<logs>/package_model/{experiment}.{fold}.log",
+    benchmark:
+        "<benchmarks>/package_model/{experiment}.{fold}.tsv"
+    conda:
+        "../envs/export.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        code=code("package_model"),
+        classes=SETTINGS["classes"],
+        resolution={key: SETTINGS["prediction"][key] for key in ("mpp", "resize")},
+    message:
+        "Pack {wildcards.experiment}, {wildcards.fold}, for bioimage.io"
+    script:
+        "../scripts/package_model.py"
+
+
 rule write_qupath_project:
     """A QuPath project of all slides: made, or added to; `update` keeps what a person has changed."""
     input:
         slides=files_of_slides,
-        annotations=collect(rules.predict_slide.output.annotations, experiment=EXPERIMENTS, slide=SLIDES_BY_NAME),
-        classifiers=collect(rules.export_model.output.classifier, experiment=EXPERIMENTS, fold=EXPORTED),
-        records=collect(rules.export_model.output.record, experiment=EXPERIMENTS, fold=EXPORTED),
+        annotations=made(rules.predict_slide.output.annotations, experiment=EXPERIMENTS, slide=SLIDES_BY_NAME),
+        classifiers=made(rules.export_model.output.classifier, experiment=EXPERIMENTS, fold=EXPORTED),
+        records=made(rules.export_model.output.record, experiment=EXPERIMENTS, fold=EXPORTED),
     output:
         project=update("<results>/qupath/project.qpproj"),
         record=update("<results>/qupath/pathseg/project.json"),
@@ -84,6 +113,7 @@ rule qupath:
 
 
 rule export:
-    """All models as ONNX graphs and for QuPath."""
+    """All models as ONNX graphs, for QuPath and for bioimage.io."""
     input:
         made(rules.export_model.output, experiment=EXPERIMENTS, fold=["all_folds"] if MODELS else SCORED),
+        made(rules.package_model.output, experiment=EXPERIMENTS, fold=["all_folds"] if MODELS else SCORED),

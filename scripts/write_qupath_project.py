@@ -36,9 +36,13 @@ def classes_of(records: list[dict[str, Any]], configured: list[dict[str, Any]]) 
 
 
 def classifier_text(path: str) -> str | None:
-    """Return the text of an exported pixel classifier; None if QuPath cannot run the model."""
-    text = Path(path).read_text(encoding="utf-8")
-    return text if "pixel_classifier_type" in json.loads(text) else None
+    """Return the text of an exported pixel classifier, whose graph lies beside it; None if QuPath cannot run it."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if "pixel_classifier_type" not in content:
+        return None
+    # Results may have been moved since.
+    content["op"]["op"]["ops"][0]["model"]["pathModel"] = uri_of(Path(path).with_name("model.onnx"))
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def files_of_slides(
@@ -71,6 +75,11 @@ def files_of_slides(
         }
 
 
+def uri_of(path: str | Path) -> str:
+    """Return a file's URI; of a link its own, not that of what it leads to, whose name may say nothing."""
+    return Path(os.path.normpath(Path(path).absolute())).as_uri()
+
+
 def relative(path: str | Path, folder: Path) -> str:
     """Return a path as a project's script finds it: relative to the project's folder."""
     return Path(os.path.relpath(path, folder)).as_posix()
@@ -83,10 +92,7 @@ if __name__ == "__main__":
     folder = project.parent
     record = read_record(folder)
     exported = [json.loads(Path(path).read_text(encoding="utf-8")) for path in files.records]
-    slides = [
-        row | {"uri": Path(os.path.normpath(Path(path).absolute())).as_uri()}
-        for row, path in zip(params.slides, files.slides, strict=True)
-    ]
+    slides = [row | {"uri": uri_of(path)} for row, path in zip(params.slides, files.slides, strict=True)]
     said: list[str | None] = [*add_images(folder, record, slides)]
     add_classes(folder, record, classes_of(exported, params.classes))
     for experiment, path, about in zip(params.experiments, files.classifiers, exported, strict=True):

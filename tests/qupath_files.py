@@ -4,9 +4,11 @@ The schemas follow QuPath's source (0.6 to 0.8). What QuPath sets to null, or le
 stop at must be there.
 """
 
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import jsonschema
@@ -73,20 +75,28 @@ def check(content, schema):
     jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).validate(content)
 
 
-def groovy(*arguments):
-    """Run Groovy and return what it printed; skip where it is not installed."""
+def groovy(*arguments, command="groovy"):
+    """Run Groovy, or its compiler, and return what it printed; skip where it is not installed."""
     if not shutil.which("groovy") or not shutil.which("java"):
         pytest.skip("groovy is not installed")
     java = Path(shutil.which("java")).resolve().parents[1]
     environment = os.environ | {"JAVA_HOME": str(java), "JAVA_OPTS": "-Dfile.encoding=UTF-8", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
-        ["groovy", *map(str, arguments)], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [command, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+@functools.cache
+def stand_in():
+    """Return where the stand-in of QuPath's classes is, compiled."""
+    folder = Path(tempfile.mkdtemp(prefix="pathseg-groovy-"))
+    groovy("-d", folder, *STAND_IN.rglob("*.groovy"), command="groovyc")
+    return folder
+
+
 def run_script(project, name, open_image=None):
     """Run a script of a project by the stand-in of QuPath's classes; `open_image` is the number of an image."""
     options = [f"-Dproject={project}", *([f"-Dopen={open_image}"] if open_image else [])]
-    return groovy("-cp", STAND_IN, *options, project / "scripts" / f"{name}.groovy")
+    return groovy("-cp", stand_in(), *options, project / "scripts" / f"{name}.groovy")

@@ -62,31 +62,29 @@ def test_the_scripts_bring_predictions_in_once_and_annotations_out(with_project)
         assert exported["pathseg"] == {"project": record["project"], "slide": f"slide {number}"}
 
 
-def test_a_second_run_adds_a_slide_and_an_experiment(with_project, tmp_path):
+def test_a_second_run_adds_a_slide_and_leaves_what_a_person_has_done(with_project, tmp_path):
     project = with_project.copy(tmp_path / "project")
     folder = project.folder / "results/qupath"
     (folder / "scripts/Export all annotations.groovy").write_text("// mine")
     content = json.loads((folder / "project.qpproj").read_text())
-    content["images"][0]["imageName"] = "my slide"
+    content["images"][0] |= {"imageName": "my slide", "description": "seen"}
     (folder / "project.qpproj").write_text(json.dumps(content))
     (project.folder / "data/slide 2.tif").write_bytes((project.folder / "data/slide 0.tif").read_bytes())
     (project.folder / "data/slides.tsv").write_text("slide\nslide 0.tif\nslide 1.tif\nslide 2.tif\n")
-    project.configure(experiments={"default": {}, "other": {"training": {"epochs": 1}}})
-    printed = project.snakemake("qupath")
-    assert "is not as pathseg wrote it" in printed
+    assert project.planned("qupath") == {"predict_slide": 1, "write_qupath_project": 1, "qupath": 1}
+    assert "is not as pathseg wrote it" in project.snakemake("qupath")
     after = json.loads((folder / "project.qpproj").read_text())
     assert [image["imageName"] for image in after["images"]] == ["my slide", "slide 1", "slide 2"]
-    assert after["images"][:2] == content["images"]
+    for image, before in zip(after["images"], content["images"], strict=False):
+        # The slides of the copy are the copy's.
+        assert image["serverBuilder"].pop("uri") != before["serverBuilder"].pop("uri")
+        assert image == before
     assert (folder / "scripts/Export all annotations.groovy").read_text() == "// mine"
-    assert (folder / "classifiers/pixel_classifiers/other.json").is_file()
     slides = json.loads((folder / "pathseg/project.json").read_text())["slides"]
-    identifiers = []
     for slide in slides.values():
-        for experiment, path in slide["predictions"].items():
-            file = folder / path
-            assert f"{experiment}/{slide['slide']}/" in file.resolve().as_posix()
-            identifiers += [feature["id"] for feature in json.loads(gzip.decompress(file.read_bytes()))["features"]]
-    assert len(set(identifiers)) == len(identifiers)
+        file = (folder / slide["predictions"]["default"]).resolve()
+        assert file == project.folder / f"results/slides/default/{slide['slide']}/annotations.geojson.gz"
+        assert file.is_file()
     assert project.planned("qupath") == {}
 
 
