@@ -1,6 +1,7 @@
 """`snakemake export`: what it writes is run by the engines of other programs and gives the delivered class map."""
 
 import json
+import zipfile
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -18,6 +19,10 @@ def test_an_exported_model_gives_the_delivered_class_map(project):
     folder = project.folder / "results/export/default/holdout"
     record = json.loads((folder / "export.json").read_text())
     assert record["largest_difference"] < 1e-4
+    with zipfile.ZipFile(folder / "bioimageio.zip") as package:
+        card = (project.folder / "results/models/default/holdout/model_card.md").read_bytes()
+        assert card in package.read("documentation.md")
+        assert package.read("model.onnx") == (folder / "model_any_size.onnx").read_bytes()
     delivered = tifffile.imread(project.folder / "results/slides/default/slide 0/classes.tif", level=0)
     view = ResampledSlide(open_slide(project.folder / "data/slide 0.tif"), 2.0)
     image = view.read(0, 0, view.width, view.height)
@@ -43,6 +48,7 @@ def test_a_given_model_is_exported_without_data(finished, project):
     (project.folder / "best.pt").write_bytes((project.folder / "results/models/default/holdout/best.pt").read_bytes())
     project.snakemake("export", "--config", "model=best.pt", "--configfile", "config/config.yaml")
     assert (project.folder / "results/export/model-best/all_folds/model.onnx").is_file()
+    assert (project.folder / "results/export/model-best/all_folds/bioimageio.zip").is_file()
 
 
 def test_an_unpadded_network_is_exported_for_others_than_qupath(project):
