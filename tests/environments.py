@@ -1,5 +1,6 @@
 """Python environments of a test's own, for packages that cannot live beside pathseg's."""
 
+import atexit
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def environment(*requirements):
         if done.returncode:
             shutil.rmtree(folder)
             pytest.skip(f"{', '.join(requirements)} cannot be installed: {done.stderr.strip()[-300:]}")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         MADE[requirements] = folder
 
     def run(*arguments):

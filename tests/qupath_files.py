@@ -4,6 +4,7 @@ The schemas follow QuPath's source (0.6 to 0.8). What QuPath sets to null, or le
 stop at must be there.
 """
 
+import atexit
 import functools
 import os
 import shutil
@@ -92,6 +93,7 @@ def groovy(*arguments, command="groovy"):
 def stand_in():
     """Return where the stand-in of QuPath's classes is, compiled."""
     folder = Path(tempfile.mkdtemp(prefix="pathseg-groovy-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     groovy("-d", folder, *STAND_IN.rglob("*.groovy"), command="groovyc")
     return folder
 

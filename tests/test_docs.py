@@ -3,11 +3,14 @@
 import re
 import sys
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
-from conftest import PAGES, ROOT
+from conftest import CLASSES, PAGES, ROOT, undecided_unet, write_image
 from pathseg.cohort.settings import load_schema, load_settings
+from pathseg.network.checkpoint import save_checkpoint
 
 sys.path.append(str(ROOT / "docs"))
 from make_configuration import configuration_page
@@ -31,6 +34,27 @@ def test_the_readmes_configuration_is_right():
     whole, experiments = (yaml.safe_load(block) for block in blocks)
     settings = load_settings(whole | experiments, SCHEMA)
     assert set(settings["experiments"]) == {"plain", "deeper", "no-stain-jitter"}
+
+
+def test_the_readmes_example_predicts_an_array(tmp_path, monkeypatch, tissue_field):
+    image, _ = tissue_field
+    write_image(tmp_path / "image.png", image)
+    network = undecided_unet(image)
+    save_checkpoint(
+        tmp_path / "best.pt", network.architecture | {"model_dict": network.state_dict(), "classes": CLASSES}
+    )
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(example, found)
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)[0]
+    border = found["predictor"].border
+    inside = np.s_[..., border:-border, border:-border]
+    assert found["classes"].shape == image.shape[:2]
+    assert (found["classes"] == logits.argmax(0).numpy())[inside].mean() > 0.999
+    np.testing.assert_allclose(found["probabilities"][inside], logits.softmax(0).numpy()[inside], atol=0.01)
+    assert found["class_names"](found["model"]) == ["stroma", "epithelium"]
 
 
 def test_the_demos_configuration_is_right():
