@@ -49,21 +49,26 @@ class Scoring:
     boundary_um: float
 
 
-def refuse_training_images(rows: list[dict[str, Any]], models: list[Checkpoint]) -> None:
-    """Stop if an image to score is one that a model was trained on, whatever its name.
+def refuse_copies(rows: list[dict[str, Any]], models: list[Checkpoint]) -> None:
+    """Stop if an image to score is one that a model was trained on, or another one to score, whatever its name.
+
+    Validation patients choose the epoch and are what probabilities are fitted to, so that a copy among the test's would
+    be no test; and a copy under another patient is a patient less than is said.
 
     Raises
     ------
     ImageError
         With the first such image.
     """
-    trained_on = {image for model in models for image in model["training_images"]}
+    known = {image: "an image that the model was trained on" for model in models for image in model["training_images"]}
     for row in rows:
-        if trained_on and file_digest(row["image"]) in trained_on:
+        content, name = file_digest(row["image"]), f"sample {row['sample']!r} of patient {row['patient']!r}"
+        if content in known:
             raise ImageError(
-                f"{row['image']}: sample {row['sample']!r} of patient {row['patient']!r} is a copy of an image that "
-                "the model was trained on; scores would be too good. Take one out of the sample table and run again"
+                f"{row['image']}: {name} is a copy of {known[content]}; scores would be too good, or too sure. Take "
+                "one out of the sample table and run again"
             )
+        known[content] = f"the image of {name}"
 
 
 def count_image(
@@ -170,7 +175,7 @@ if __name__ == "__main__":
     scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um)
     files = snakemake.input
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
-    refuse_training_images(rows, models)
+    refuse_copies(rows, models)
     by_patient: dict[tuple[str, str], Counts] = {}
     for row in progress(rows, "scoring", unit="image"):
         key = params.parts[row["part"]], row["patient"]

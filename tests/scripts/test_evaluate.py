@@ -46,11 +46,17 @@ def count(row, mpp=1.0, tta=False, networks=1, **settings):
 def test_a_copy_of_a_training_image_is_not_scored(row, tmp_path):
     copy = tmp_path / "of another patient.png"
     shutil.copy(row["image"], copy)
-    evaluate.refuse_training_images([row], [{"training_images": ["0" * 64]}, {"training_images": []}])
-    with pytest.raises(ImageError, match="another patient.png: sample 's' of patient 'p' is a copy"):
-        evaluate.refuse_training_images(
-            [row | {"image": str(copy)}], [{"training_images": [file_digest(row["image"])]}]
-        )
+    evaluate.refuse_copies([row], [{"training_images": ["0" * 64]}, {"training_images": []}])
+    with pytest.raises(ImageError, match="another patient.png: sample 's' of patient 'p' is a copy of an image that"):
+        evaluate.refuse_copies([row | {"image": str(copy)}], [{"training_images": [file_digest(row["image"])]}])
+
+
+def test_a_copy_of_a_validation_image_is_no_test(row, tmp_path):
+    """The epoch was chosen with it, and probabilities were fitted to it."""
+    copy = row | {"sample": "t", "patient": "q", "image": str(tmp_path / "copy.png")}
+    shutil.copy(row["image"], copy["image"])
+    with pytest.raises(ImageError, match=r"copy\.png: sample 't' of patient 'q' is a copy of the image of sample 's'"):
+        evaluate.refuse_copies([row, copy], [{"training_images": []}])
 
 
 @pytest.mark.parametrize("mpp", [0.3, 0.5, 1.0, 1.7])

@@ -11,6 +11,9 @@ from pathseg.errors import ImageError, PathsegError
 # Larger images must come as a tiled format: plain images and untiled TIFF can only be decoded whole.
 MAX_WHOLE_PIXELS = 2**30
 
+# Pixels that are laid over white together: in between they take several times their bytes.
+PIXELS_AT_A_TIME = 2**17
+
 
 def existing_file(path: str | Path) -> Path:
     """Return the path of a file that is there and not empty.
@@ -76,7 +79,13 @@ def over_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
     """Lay uint8 [H, W, 4] over white glass: what a scanner has not scanned is transparent."""
     if rgba[..., 3].min() == 255:
         return np.ascontiguousarray(rgba[..., :3])
-    alpha = rgba[..., 3:].astype(np.uint16)
-    if premultiplied:
-        return np.minimum(rgba[..., :3] + (255 - alpha), 255).astype(np.uint8)
-    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    result = np.empty((*rgba.shape[:2], 3), np.uint8)
+    step = max(1, PIXELS_AT_A_TIME // rgba.shape[1])
+    for top in range(0, len(rgba), step):
+        part = rgba[top : top + step]
+        alpha = part[..., 3:].astype(np.uint16)
+        if premultiplied:
+            result[top : top + step] = np.minimum(part[..., :3] + (255 - alpha), 255)
+        else:
+            result[top : top + step] = (part[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return result

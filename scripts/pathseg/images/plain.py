@@ -27,9 +27,10 @@ def read_plain_image(path: Path) -> np.ndarray:
         raise ImageError(f"{path}: has {pixels.dtype} pixels; pathseg reads 8 bits per channel, so convert it")
     if pixels.ndim == 2:
         return np.repeat(pixels[..., None], 3, axis=2)
+    # In place: a copy may have gigabytes.
     if pixels.shape[2] == 4:
-        return over_white(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA))
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return over_white(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA, pixels))
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, pixels)
 
 
 def decode(path: Path) -> np.ndarray:

@@ -175,8 +175,9 @@ def _reader(path: Path, file: "_File", pages: list[tifffile.TiffPage]) -> Read:
         lattice.read(0, 0, 1, 1)
         return lattice.read
     check_size(path, pages[0].imagewidth, pages[0].imagelength)
-    colours = _colours(pages)
-    image = colours(np.dstack([_interleaved(page.asarray(), page) for page in pages]))
+    parts = [_interleaved(page.asarray(), page) for page in pages]
+    # Without a copy, if there is nothing to join: it may have gigabytes.
+    image = _colours(pages)(parts[0] if len(parts) == 1 else np.dstack(parts))
 
     def read(x: int, y: int, width: int, height: int) -> np.ndarray:
         return image[y : y + height, x : x + width]

@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 
 from pathseg.prediction.inference import Band
 
-# Pixels that are scaled at a time.
-STRIP_PIXELS = 2**22
+# Numbers, pixels times classes, that are scaled at a time.
+STRIP_NUMBERS = 2**23
 
 
 def axis_weights(length: int, wanted: int) -> csr_array:
@@ -64,7 +64,7 @@ def scaled(bands: Iterator[Band], size: tuple[int, int], wanted: tuple[int, int]
     for band in bands:
         held = band if held is None else _joined(held, band)
         ready = int(np.searchsorted(lasts, top + len(held.classes)))
-        step = max(1, STRIP_PIXELS // wanted[0])
+        step = max(1, STRIP_NUMBERS // (wanted[0] * len(held.probabilities)))
         for start in range(y, ready, step):
             part = slice(start, min(start + step, ready))
             weights = down[part, top : top + len(held.classes)]

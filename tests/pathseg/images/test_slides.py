@@ -1,5 +1,7 @@
 """Each format is written by a library and read back through our interface."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -187,3 +189,21 @@ def test_the_file_is_opened_once(tmp_path, picture, monkeypatch):
     slide = open_slide(tmp_path / "x.ome.tif")
     monkeypatch.setattr(tifffile, "TiffFile", None)
     np.testing.assert_array_equal(slide.read_level(0, 0, 0, 384, 320), picture)
+
+
+@pytest.mark.parametrize("kind", ["x.tif", "x.png", "transparent.png", "grey.tif"])
+def test_what_is_decoded_whole_is_copied_once_at_most(tmp_path, kind):
+    """Up to 2**30 pixels: transparent ones took eight times their bytes, 24 GiB."""
+    pixels = np.random.default_rng(0).integers(0, 255, (1500, 2000, 4 if kind[0] == "t" else 3), dtype=np.uint8)
+    if kind.endswith("tif"):
+        pixels = pixels[..., 0] if kind[0] == "g" else pixels
+        tifffile.imwrite(tmp_path / kind, pixels, rowsperstrip=64, photometric="rgb" if pixels.ndim > 2 else None)
+    else:
+        Image.fromarray(pixels).save(tmp_path / kind, compress_level=0)
+    tracemalloc.start()
+    slide = open_slide(tmp_path / kind)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert slide.width == 2000
+    # What the file holds, what a viewer sees, and a little.
+    assert peak < pixels.nbytes + (0 if kind in ("x.tif", "x.png") else 1500 * 2000 * 3) + 4 * 2**20
