@@ -69,11 +69,10 @@ class Tiles:
         self._ends = np.cumsum([len(database) for database in databases])
         self._names = ["img", "mask", "edge"] if edges else ["img", "mask"]
         self._held: list[np.ndarray] | None = None
-        if sum(database.n_bytes for database in databases) <= MEMORY_BYTES:
-            self._held = [
-                np.concatenate([database.read(name, np.arange(len(database))) for database in databases])
-                for name in self._names
-            ]
+        side = databases[0].attributes["tile_size"]
+        # Three bytes of a pixel are the image's.
+        if len(self) * side**2 * (len(self._names) + 2) <= MEMORY_BYTES:
+            self._held = [self._read_all(name) for name in self._names]
             for database in databases:
                 database.close()
 
@@ -96,11 +95,26 @@ class Tiles:
             parts = [torch.from_numpy(self._read_files(name, indices)) for name in self._names]
         return Batch(parts[0].permute(0, 3, 1, 2), parts[1], parts[2] if len(parts) > 2 else None)
 
+    def _read_all(self, name: str) -> np.ndarray:
+        """Return all tiles, read a few at a time: what is read and what is held would be twice as much."""
+        result = self._empty(name, len(self))
+        for chunk in self._chunks():
+            result[chunk] = self._read_files(name, chunk)
+        return result
+
+    def _empty(self, name: str, count: int) -> np.ndarray:
+        """Return room for so many tiles."""
+        side = self.databases[0].attributes["tile_size"]
+        return np.empty((count, side, side, *((3,) if name == "img" else ())), np.uint8)
+
+    def _chunks(self) -> list[np.ndarray]:
+        """Return the numbers of all tiles, some at a time."""
+        return np.array_split(np.arange(len(self)), math.ceil(len(self) / TILES_AT_A_TIME))
+
     def _read_files(self, name: str, indices: np.ndarray) -> np.ndarray:
         numbers = np.searchsorted(self._ends, indices, side="right")
         starts = np.concatenate([[0], self._ends[:-1]])
-        side = self.databases[0].attributes["tile_size"]
-        result = np.empty((len(indices), side, side, *((3,) if name == "img" else ())), np.uint8)
+        result = self._empty(name, len(indices))
         for number in np.unique(numbers):
             chosen = numbers == number
             result[chosen] = self.databases[number].read(name, indices[chosen] - starts[number])
@@ -110,8 +124,7 @@ class Tiles:
         """Say whether any tile has a known pixel that is at least so many pixels from the tile's rim."""
         side = self.databases[0].attributes["tile_size"]
         inside = slice(border, side - border)
-        chunks = np.array_split(np.arange(len(self)), math.ceil(len(self) / TILES_AT_A_TIME))
-        return any(bool((self.read(indices).masks[:, inside, inside] != IGNORE).any()) for indices in chunks)
+        return any(bool((self.read(indices).masks[:, inside, inside] != IGNORE).any()) for indices in self._chunks())
 
     def batches(
         self,

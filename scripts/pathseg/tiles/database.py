@@ -231,11 +231,6 @@ class TileDatabase:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None}
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all tiles and masks in memory."""
-        return len(self) * self.attributes["tile_size"] ** 2 * 4
-
     def read(self, name: str, indices: np.ndarray) -> np.ndarray:
         """Return tiles in the given order: `img` uint8 [n, H, W, 3], `mask` or `edge` uint8 [n, H, W]."""
         with self._errors_named():
