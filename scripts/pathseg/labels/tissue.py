@@ -109,7 +109,10 @@ def find_tissue(slide: Slide, holes_um2: float = np.inf) -> np.ndarray:
     mpp = slide.mpp
     wanted = MASK_MPP / mpp if mpp else 1.0
     view = ResampledSlide(slide, max(wanted, max(slide.width, slide.height) / MASK_SIDE))
-    saturation = gaussian(stained(view.read(0, 0, view.width, view.height)), sigma=2)
+    picture = view.read(0, 0, view.width, view.height)
+    stain = stained(picture)
+    # A grey scan has no colours: its tissue is what is darker than its brightest pixel, the glass.
+    saturation = gaussian(stain if stain.any() else (picture.max() - picture[..., 0]).astype(np.float32) / 255, sigma=2)
     if saturation.max() == saturation.min():
         return np.full(saturation.shape, saturation.max() > HIGHEST_THRESHOLD)
     threshold = np.clip(threshold_otsu(saturation), LOWEST_THRESHOLD, HIGHEST_THRESHOLD)

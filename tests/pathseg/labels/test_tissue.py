@@ -53,6 +53,21 @@ def test_glass_and_full_tissue(tmp_path):
     assert find_tissue(slide_with(tmp_path, paint)).all()
 
 
+def test_tissue_of_a_grey_scan_is_what_is_dark(tmp_path):
+    """It has no colours, and all of it was taken for glass."""
+    grey = np.full((1500, 2000), 240, np.uint8)
+    grey += np.random.default_rng(0).integers(0, 4, grey.shape, dtype=np.uint8)
+    tissue, lumen = np.s_[200:900, 300:1200], np.s_[400:500, 600:700]
+    grey[tissue] -= 60
+    grey[lumen] += 60
+    for name, image in (("tissue.tif", grey), ("glass.tif", grey[1000:])):
+        tifffile.imwrite(tmp_path / name, image, tile=(256, 256), photometric="minisblack")
+    mask = find_tissue(open_slide(tmp_path / "tissue.tif"))
+    assert mask[tissue].all()
+    assert mask.mean() < 1.1 * 700 * 900 / grey.size
+    assert find_tissue(open_slide(tmp_path / "glass.tif")).mean() < 0.01
+
+
 def test_synthetic_slide(tmp_path):
     rng = np.random.default_rng(2)
     outline = draw_tissue_outline(1024, 1024, rng)
