@@ -151,5 +151,5 @@ def _work(
     except PathsegError as error:
         errors.put(str(error))
         raise SystemExit(1) from error
-    finally:
-        dist.destroy_process_group()
+    # Not after an error: it might wait for what the others, who are ended from outside then, no longer do.
+    dist.destroy_process_group()
