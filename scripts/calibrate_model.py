@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from pathseg.cohort.rows import with_files
-from pathseg.files import atomic_path
 from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_labels
 from pathseg.logs import progress, start_log
@@ -29,6 +28,7 @@ from pathseg.prediction.delivery import load_predictor, view_of_model
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.calibration import expected_calibration_error
 from pathseg.scores.counts import LEVELS
+from pathseg.table_files import save_tsv
 
 log = logging.getLogger("pathseg")
 
@@ -119,8 +119,7 @@ if __name__ == "__main__":
     sample = sample_images(rows, predictor, model, settings, labels)
     fitted, counts = reliability(sample, without_weights(model["class_weights"]))
     errors = {name: round(float(expected_calibration_error(of)), 4) for name, of in counts.items()}
-    with atomic_path(snakemake.output.table) as temporary:
-        table_of(counts).to_csv(temporary, sep="\t", index=False)
+    save_tsv(table_of(counts), snakemake.output.table)
     stored = {"temperature": fitted.temperature, "bias": list(fitted.bias), "errors": errors}
     save_checkpoint(snakemake.output.model, model | {"calibration": stored})
     log.info(

@@ -27,6 +27,7 @@ from pathseg.images.masks import read_labels
 from pathseg.labels.geojson import is_annotation_file, read_annotations
 from pathseg.labels.values import class_counts, to_class_indices
 from pathseg.logs import progress, start_log
+from pathseg.table_files import save_tsv
 
 
 def count_pixels(masks: list[str], classes: list[dict[str, Any]], ignore_value: int | None, threads: int) -> np.ndarray:
@@ -105,8 +106,7 @@ if __name__ == "__main__":
     pixels = count_pixels(list(snakemake.input.masks), params.classes, params.ignore_value, snakemake.threads)
     for number, class_ in enumerate(params.classes):
         rows[f"pixels_{class_['name']}"] = pixels[:, number]
-    with atomic_path(output.split) as temporary:
-        rows.to_csv(temporary, sep="\t", index=False)
+    save_tsv(rows, output.split)
     parts = [part for part in params.parts if part in set(now.values())]
     save_figure(draw_split(rows, parts, params.classes), output.figure)
     log.info("patients by part: %s", ", ".join(f"{part} {list(now.values()).count(part)}" for part in parts))

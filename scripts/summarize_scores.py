@@ -22,12 +22,12 @@ from pathseg.logs import start_log
 from pathseg.scores.counts import PatientCounts, pooled
 from pathseg.scores.figures import draw_calibration, draw_confusion, draw_patients, draw_thresholds
 from pathseg.scores.tables import of_objects, patient_table, score_table
-from pathseg.table_files import save_table
+from pathseg.table_files import read_table, save_table
 
 
 def read_calibrations(paths: list[str]) -> dict[str, np.ndarray]:
     """Add up the tables of `calibrate_model`: `before`, `after` and perhaps `unseen`, each float [256, 2]."""
-    together = pd.concat(pd.read_csv(path, sep="\t") for path in paths)
+    together = pd.concat(read_table(path, ["probability", "wrong", "right"]) for path in paths)
     tables = together.groupby(["calibration", "probability"], sort=False)[["wrong", "right"]].sum()
     return {name: table.to_numpy() for name, table in tables.groupby(level="calibration", sort=False)}
 

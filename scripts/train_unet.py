@@ -37,6 +37,7 @@ from pathseg.network.processes import process_count, process_number, run_on_devi
 from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer, TrainingSettings
 from pathseg.network.unet import UNet
+from pathseg.table_files import save_tsv
 from pathseg.tiles.batches import Tiles
 from pathseg.tiles.database import TileDatabase, check_databases
 
@@ -136,8 +137,7 @@ def write_outputs(
     job: Job, trainer: Trainer, best: dict[str, Any], architecture: dict[str, Any], attributes: dict[str, Any]
 ) -> None:
     """Write model, history and TensorBoard's folder, and remove the state."""
-    with atomic_path(job.output["history"]) as temporary:
-        pd.DataFrame(trainer.history).to_csv(temporary, sep="\t", index=False)
+    save_tsv(pd.DataFrame(trainer.history), job.output["history"])
     with atomic_path(job.output["tensorboard"]) as temporary:
         shutil.copytree(trainer.state.board, temporary)
     save_checkpoint(

@@ -74,15 +74,22 @@ def table_page(title: str, table: pd.DataFrame, links: str | None = None, above:
 def save_table(table: pd.DataFrame, tsv: str | Path, html: str | Path, digits: int = 4, above: str = "") -> None:
     """Write a table as TSV and as a page; numbers are rounded, and what is missing is NA in one and – in the other.
 
-    Text that a spreadsheet would take for a formula gets a ' before it in the TSV, which `read_table` takes away;
-    control characters become spaces.
     `above` is HTML to stand above the table on the page.
     """
     table = table.round(digits)
-    with atomic_path(tsv) as temporary:
-        without_formulas(table).to_csv(temporary, sep="\t", index=False, na_rep="NA")
+    save_tsv(table, tsv)
     with atomic_path(html) as temporary:
         temporary.write_text(table_page(Path(html).stem, table, above=above), encoding="utf-8")
+
+
+def save_tsv(table: pd.DataFrame, path: str | Path) -> None:
+    """Write a table as TSV; what is missing is NA.
+
+    Text that a spreadsheet would take for a formula gets a ' before it, which `read_table` takes away; control
+    characters become spaces.
+    """
+    with atomic_path(path) as temporary:
+        without_formulas(table).to_csv(temporary, sep="\t", index=False, na_rep="NA")
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:

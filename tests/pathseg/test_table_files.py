@@ -3,6 +3,7 @@ import csv
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from pathseg.errors import TableError
 from pathseg.table_files import read_table, save_table
 
@@ -42,6 +43,12 @@ def test_no_cell_of_text_is_a_formula(tmp_path):
     # Numbers are numbers.
     assert {value for _, value in rows} == {"-0.5"}
     assert list(read_table(tmp_path / "t.tsv", ["=head"]).columns) == ["class", "=head"]
+
+
+def test_every_table_is_written_by_this_module():
+    """So none is without its guard against formulas."""
+    writers = [path for path in (ROOT / "scripts").rglob("*.py") if "to_csv(" in path.read_text()]
+    assert [path.name for path in writers] == ["table_files.py"]
 
 
 @pytest.mark.parametrize("text", ["", "value\nmany\n"])
