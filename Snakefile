@@ -32,6 +32,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/storage.smk"
 
 
 # What jobs run in with --sdm apptainer; without, Snakemake does not look at it. Before the rules, which take it over.
@@ -66,6 +67,11 @@ rule all:
 
 
 onstart:
+    if workflow.non_local_exec and SharedFSUsage.SOURCES not in workflow.storage_settings.shared_fs_usage:
+        raise WorkflowError(
+            "jobs need pathseg's modules and the tables: the working folder must be on a file system that all nodes "
+            "share; give --shared-fs-usage persistence software-deployment sources source-cache"
+        )
     if Path("results").exists() and not os.access("results", os.W_OK):
         raise WorkflowError(
             "results: may not be written; is the file system read-only, or the folder another user's?"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import strip_wildcard_constraints
+from snakemake.io import apply_wildcards
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 # The folder above rules/, also when another workflow imports this one as a module.
@@ -21,15 +21,11 @@ if str(SCRIPTS) not in sys.path:
 
 from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
-from pathseg.cohort.project import Rows, read_project, refuse_other_models
+from pathseg.cohort.project import Rows, check_folder, read_project, refuse_other_models
 from pathseg.cohort.rows import without_files
-from pathseg.cohort.tables import companions
 from pathseg.cohort.splitting import divided
 
 DEMO = "results/demo"
-# What comes before the names of outputs: with --default-storage-prefix, and in a module with a prefix.
-STORAGE_PREFIX = workflow.storage_settings.default_storage_prefix or ""
-MODULE_PREFIX = workflow.modifier.path_modifier.prefix or ""
 
 
 def checked(function, *arguments, **options):
@@ -40,6 +36,8 @@ def checked(function, *arguments, **options):
         raise WorkflowError(str(error)) from None
 
 
+for folder in (Path.cwd(), ROOT):
+    checked(check_folder, folder)
 # Files are looked at once: a job must not fail because a file of another one is gone.
 FILES = {"files": workflow.configfiles, "complete": workflow.is_main_process}
 PROJECT = checked(read_project, config, ROOT / "config" / "schemas", DEMO, **FILES)
@@ -111,22 +109,6 @@ def about_run(name, caption, what):
     return shown(f"<results>/run/{name}", "7. The run", caption, what=what)
 
 
-def in_working_folder(output):
-    """Return where an output is as seen from the working folder, also if a storage plugin keeps it elsewhere."""
-    kept = getattr(output, "flags", {}).get("storage_object")
-    path = kept.query.removeprefix(STORAGE_PREFIX).lstrip("/") if kept else str(output)
-    return strip_wildcard_constraints(path)
-
-
-def made(files, **wildcards):
-    """Return outputs of a rule for all values of their wildcards: `collect` refuses what a storage plugin keeps."""
-    if workflow.storage_settings.default_storage_provider is None:
-        return collect(files, **wildcards)
-    files = [files] if isinstance(files, str) else files
-    # Snakemake puts both before them again.
-    return collect([in_working_folder(file).removeprefix(MODULE_PREFIX) for file in files], **wildcards)
-
-
 def of_models(*made_by, fold=FOLDS):
     """Return what rules make for each trained model: nothing if the models are given."""
     return branch(MODELS, otherwise=[made(rule.output, experiment=EXPERIMENTS, fold=fold) for rule in made_by])
@@ -150,11 +132,6 @@ def parts_file(wildcards=None, output=None):
 def in_parts(*parts):
     """Return the rows of the sample table whose patients are in the given parts, in the table's order."""
     return [row for row in COHORT if row["part"] in parts]
-
-
-def own_file(path):
-    """Return a file of the user's own: it is where the table says, also for a module with a prefix, and with storage."""
-    return path if path.startswith(f"{DEMO}/") else local(path)
 
 
 def own_files(rows, column):
@@ -194,7 +171,9 @@ def instances_of_part(wildcards):
 
 def state_folder(wildcards, output):
     """Return where a training keeps what it goes on from; not where a storage plugin clears up, nor on a node's disk."""
-    return str(Path(in_working_folder(output.model)).with_name(".state"))
+    # Not from `output`, which is where a plugin has its local copy; only what depends on it is not recorded.
+    model = apply_wildcards(in_working_folder(rules.train_unet.output.model), wildcards)
+    return str(Path(model).with_name(".state"))
 
 
 def training_databases(wildcards):
@@ -329,7 +308,7 @@ def files_of_slides(wildcards):
 
 def slide_companions(wildcards):
     """Return the files that a slide's file needs beside it, if its format has several."""
-    return [own_file(path) for path in companions(SLIDES_BY_NAME[wildcards.slide]["path"])]
+    return own_companions(SLIDES_BY_NAME[wildcards.slide]["path"])
 
 
 def slide_tissue(wildcards):
@@ -366,6 +345,6 @@ def slide_mpp(wildcards):
 
 def prediction_models(wildcards):
     """Return the models that predict: the given ones, or those of all folds."""
-    return [local(model) for model in MODELS] or made(
+    return [own_file(model) for model in MODELS] or made(
         rules.calibrate_model.output.model, experiment=wildcards.experiment, fold=FOLDS
     )

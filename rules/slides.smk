@@ -37,6 +37,7 @@ rule predict_slide:
         classes=SETTINGS["classes"],
         prediction=PREDICTION,
         machine=on_this_machine,
+        addresses=addresses,
     message:
         "Predict {wildcards.slide} with {wildcards.experiment}"
     script:

@@ -132,9 +132,10 @@ if __name__ == "__main__":
             "tissue": snakemake.input.get("tissue"),
         }
         summary = predict(slide, row, models, predictor, settings, colors, outputs)
+        summary["file"] = params.addresses.get(summary["file"], summary["file"])
         seconds = time.monotonic() - started
         summary |= {
-            "models": [{"file": path, "sha256": file_digest(path)} for path in paths],
+            "models": [{"file": params.addresses.get(path, path), "sha256": file_digest(path)} for path in paths],
             "pathseg_version": __version__,
             "device": describe(device),
             "precision": name_of(predictor.dtype),

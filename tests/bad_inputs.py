@@ -26,7 +26,7 @@ from PIL import Image
 from shapely.geometry import mapping
 
 from conftest import CLASSES, ROOT, small_unet
-from pathseg.cohort.project import read_project
+from pathseg.cohort.project import check_folder, read_project
 from pathseg.cohort.splitting import divide
 from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide
@@ -197,6 +197,13 @@ for name, run, words in [
     ("a table without the column `slide`", slide_table("file\nx.svs\n"), ("column 'slide' is missing",)),
     ("a slide that does not exist", slide_table("slide\nx.svs\n"), ("x: path x.svs does not exist",)),
     ("a link that leads nowhere", dangling, ("x.svs is a device, a pipe or a link that leads nowhere",)),
+    ("a pattern in a bucket", with_config(slides="s3://b/*.svs"), ("has *, which nobody can look up in a bucket",)),
+    ("an address without an ending", with_config(slides="s3://b/scan"), ("has no ending that says what it is",)),
+    (
+        "two DICOM files of one folder of a bucket",
+        with_config(slides=["s3://b/d/1.dcm", "s3://b/d/2.dcm"]),
+        ("two slides have the name 'd'", "name one file of a DICOM series"),
+    ),
     ("a folder", with_config(slides="data"), ("path data is a folder; name a file, or a pattern such as data/*.svs",)),
 ]:
     add("Slides", name, run, *words)
@@ -274,10 +281,23 @@ for name, changes, words in [
     ("a crop larger than the tile", {"training": {"augmentation": {"crop": 512}}}, ("crop 512 is larger",)),
     ("gaps without their map", {"training": {"edges": "distance"}}, ("needs tiles.edge_sigma",)),
     ("two resolutions of a model", {"prediction": {"mpp": 1.0, "resize": 0.5}}, ("prediction: give mpp or resize",)),
+    ("a sample table in a bucket", {"samples": "s3://b/s.tsv"}, ("s3://b/s.tsv: a table is read from this machine",)),
     ("nothing to do", {"samples": None}, ("nothing to do",)),
     ("a model and no slides", {"model": "m.pt"}, ("give the `slides`",)),
 ]:
     add("Configuration", name, with_config(**changes), *words)
+
+
+def in_folder(name: str) -> Callable[[Path], Any]:
+    """Return what runs the workflow in a folder of a name."""
+    return lambda folder: check_folder(folder / name)
+
+
+for name, run, words in [
+    ("a working folder that a shell would take apart", in_folder("a$(x)"), ("has $, which a shell",)),
+    ("a working folder with a wildcard", in_folder("{x}"), ("has {, which a shell or Snakemake",)),
+]:
+    add("Configuration", name, run, *words)
 
 
 def impossible_split(patients: list[str], parts: list[str | None], **shares: Any) -> Callable[[Path], Any]:

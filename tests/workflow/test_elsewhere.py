@@ -100,6 +100,15 @@ def test_without_a_configuration_it_says_what_to_give(tmp_path):
     assert "Traceback" not in printed
 
 
+@pytest.mark.parametrize("name", ["a {x}", "$(touch trap)"])
+def test_a_working_folder_that_would_be_taken_apart_is_refused(tmp_path, name):
+    """Snakemake replaces the braces, and the Slurm plugin lets a shell read the name between double quotes."""
+    workflow, options = elsewhere(tmp_path / name)
+    printed = workflow.snakemake("--dry-run", *options, check=False)
+    assert f"/{name}': has " in printed
+    assert "Traceback" not in printed
+
+
 def test_a_fresh_clone_predicts_the_slides_of_the_demo(model, tmp_path):
     workflow = copy_workflow(tmp_path)
     for name in ("config.yaml", "samples.tsv", "slides.tsv"):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pathseg.cohort.settings import Settings, doubled_keys, load_schema, load_settings
-from pathseg.cohort.tables import Row, from_here, is_file, missing_files, read_samples, read_slides, why_no_file
+from pathseg.cohort.tables import Row, fetched_or_here, from_here, missing_files, read_samples, read_slides, why_no_file
 from pathseg.errors import ConfigError, TableError, as_list
+from pathseg.names import path_fault
 
 LONGEST_MODEL_NAME = 58
 
@@ -114,7 +115,7 @@ def read_project(
         )
     if models and not slides and complete:
         raise ConfigError("nothing to do: give the `slides` that the model is to predict")
-    missing = [f"model {model} {why_no_file(model)}" for model in models if not is_file(model)]
+    missing = [f"model {model} {why_no_file(model)}" for model in models if not fetched_or_here(model)]
     missing += missing_files(samples, ["image", "mask", "instances"], made_under)
     missing += missing_files(slides, ["path", "tissue"], made_under)
     if missing and complete:
@@ -122,6 +123,19 @@ def read_project(
     folds, parts = folds_and_parts(settings, samples)
     experiments = [given_name(models[0])] if models else list(settings["experiments"])
     return Project(settings, samples, slides, models, folds, parts, experiments, unfetched)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Check that a folder that the workflow runs in, or is in, has no name that Snakemake or a cluster takes apart.
+
+    Raises
+    ------
+    ConfigError
+        If it has.
+    """
+    fault = path_fault(str(folder))
+    if fault:
+        raise ConfigError(f"the working folder, or that of the workflow, {str(folder)!r}: {fault}")
 
 
 def archive_folder(settings: Settings) -> str | None:

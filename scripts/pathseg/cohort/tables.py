@@ -1,16 +1,17 @@
 """Read the tables of samples and slides.
 
 Only the standard library and `jsonschema` are used: this runs each time that the workflow is read, also in a
-plain Snakemake installation, and opens no file but the tables.
+plain Snakemake installation, and opens no file but the tables, and what may be DICOM.
 """
 
 import difflib
 import glob
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from pathseg.cohort.formats import SLIDE_ENDINGS, address_fault, is_address, series_of, tidied
 from pathseg.cohort.settings import schema_errors, shortened, twin_errors
 from pathseg.errors import TableError, as_list
 from pathseg.names import name_fault, path_fault
@@ -48,7 +49,7 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     TableError
         Naming the table, the line and the column.
     """
-    path = Path(path)
+    path = _table_path(path)
     rows = _read_rows(path, schema)
     errors = _duplicates(path, rows, "sample")
     for column in ("sample", "patient"):
@@ -64,8 +65,11 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                 f"{earlier['part'] or 'empty'!r} in line {earlier['line']}; a patient is in one part only"
             )
         for column in ("image", "mask"):
-            row[column] = _beside(path, row[column])
-        row["instances"] = _beside(path, row["instances"]) if row.get("instances") else None
+            row[column] = _beside(path.parent, row[column])
+        row["instances"] = _beside(path.parent, row["instances"]) if row.get("instances") else None
+        for column in ("image", "mask", "instances"):
+            if is_address(row[column] or "") and (fault := address_fault(row[column])):
+                errors.append(f"{path}, line {row['line']}: {column} {row[column]} {fault}")
         earlier = images.setdefault(os.path.realpath(row["image"]), row)
         if row["sample"] != earlier["sample"]:
             errors.append(
@@ -96,7 +100,8 @@ def read_slides(
     Returns
     -------
     list of dict
-        `slide` (name: the file name without its ending), `path`, `mpp` (µm per pixel or None), `tissue` (file or None).
+        `slide` (name: the file name without its ending; of DICOM with several files, their folder's name), `path`,
+        `mpp` (µm per pixel or None), `tissue` (file or None). Files of one DICOM series are one slide.
 
     Raises
     ------
@@ -105,15 +110,16 @@ def read_slides(
     """
     rows: list[Row] = []
     for item in [slides] if isinstance(slides, str) else slides:
-        rows += _slide_table(Path(item), schema, folder) if item.endswith(".tsv") else _matches(item, complete)
+        rows += _slide_table(_table_path(item), schema, folder) if item.endswith(".tsv") else _matches(item, complete)
     by_name: dict[str, Row] = {}
     errors, doubtful = [], set()
+    folders: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        fault = path_fault(row["path"])
+        fault = path_fault(row["path"]) or (is_address(row["path"]) and address_fault(row["path"], SLIDE_ENDINGS))
         if fault:
             errors.append(f"slide {shortened(row['path'])} {fault}")
             continue
-        row["slide"] = slide_name(row["path"])
+        row["path"], row["slide"] = _first_and_name(row["path"], folders)
         earlier = by_name.setdefault(row["slide"], row)
         if earlier is not row and (contradictions := _same_name(earlier, row)):
             errors += contradictions
@@ -133,13 +139,33 @@ def slide_name_fault(name: str) -> str | None:
     return name_fault(name)
 
 
+def _first_and_name(path: str, folders: dict[str, dict[str, list[str]]]) -> tuple[str, str]:
+    """Return the file that a slide is read from, and its name: of a DICOM series the first file, and the folder's name.
+
+    `folders` keeps what is known of folders: their series, and the files of each.
+    """
+    if is_address(path):
+        return path, PurePath(path).parent.name if path.lower().endswith(".dcm") else slide_name(path)
+    series = series_of(path)
+    if series is None:
+        return path, slide_name(path)
+    folder = str(Path(path).parent)
+    if folder not in folders:
+        folders[folder] = {}
+        for other in sorted(Path(folder).iterdir()):
+            folders[folder].setdefault(series_of(str(other)) or "", []).append(str(other))
+    first, *others = folders[folder][series]
+    return first, Path(folder).absolute().name if others else slide_name(first)
+
+
 def _same_name(earlier: Row, row: Row) -> list[str]:
     """Join two rows of one file, named twice; return what is wrong if they are of two, or contradict each other."""
     if os.path.realpath(earlier["path"]) != os.path.realpath(row["path"]):
         both = f"{earlier['path']} and {row['path']}"
-        return [
-            f"two slides have the name {row['slide']!r}: {both}; rename one, because outputs are named after the slide"
-        ]
+        mend = "rename one, because outputs are named after the slide"
+        if slide_name(row["path"]) != row["slide"]:
+            mend = "name one file of a DICOM series, and give each series a folder of its own: it names the slide"
+        return [f"two slides have the name {row['slide']!r}: {both}; {mend}"]
     errors = []
     for key in ("mpp", "tissue"):
         if earlier[key] and row[key] and earlier[key] != row[key]:
@@ -158,6 +184,8 @@ def _matches(pattern: str, complete: bool) -> list[Row]:
         raise TableError(
             f"slides: {shortened(pattern)} is no image; a table of slides is text separated by tabs, and ends in .tsv"
         )
+    if is_address(pattern):
+        return [{"path": tidied(pattern), "mpp": None, "tissue": None}]
     # A name may have brackets of its own.
     if not glob.has_magic(pattern) or is_file(pattern):
         return [{"path": from_here(pattern), "mpp": None, "tissue": None}]
@@ -169,10 +197,18 @@ def _matches(pattern: str, complete: bool) -> list[Row]:
     return [{"path": from_here(path), "mpp": None, "tissue": None} for path in paths]
 
 
+def _table_path(table: str | Path) -> Path:
+    if is_address(str(table)):
+        raise TableError(
+            f"{table}: a table is read from this machine; fetch it, the files that it names may stay there"
+        )
+    return Path(table)
+
+
 def _slide_table(path: Path, schema: dict[str, Any], folder: str | None) -> list[Row]:
     rows = _read_rows(path, schema)
     _raise(_duplicates(path, rows, "slide"))
-    base = Path(folder) / "table.tsv" if folder else path
+    base = folder or path.parent
     return [
         {
             "path": _beside(base, row["slide"]),
@@ -260,9 +296,11 @@ def _duplicates(path: Path, rows: Iterable[Row], column: str) -> list[str]:
     return errors
 
 
-def _beside(table: Path, name: str) -> str:
-    """Return `name` as a path from the working directory, if it is relative to the table's folder."""
-    joined = Path(from_here(table.parent / name))
+def _beside(folder: str | Path, name: str) -> str:
+    """Return `name` as a path from the working directory, if it is relative to a folder, or as an address."""
+    if is_address(name) or is_address(str(folder)):
+        return tidied(name if is_address(name) else f"{folder}/{name}")
+    joined = Path(from_here(Path(folder) / name))
     parts: list[str] = []
     for part in joined.parts:
         # Written without resolving links, so that Snakemake sees results/x.png and not config/../results/x.png.
@@ -273,30 +311,14 @@ def _beside(table: Path, name: str) -> str:
     return str(Path(*parts)) if parts else "."
 
 
-def companions(path: str) -> list[str]:
-    """Return the files that belong to a slide's file: a change of one of them is a change of the slide.
-
-    MIRAX (.mrxs) keeps its pixels in a folder of the same name, DICOM in the other files of its folder, and Hamamatsu
-    (.vms, .vmu) in files that it names.
-    """
-    file = Path(path)
-    found: Iterable[Path] = []
-    if file.suffix.lower() == ".mrxs":
-        found = file.with_suffix("").rglob("*")
-    elif file.suffix.lower() == ".dcm":
-        found = file.parent.glob(f"*{file.suffix}")
-    elif file.suffix.lower() in (".vms", ".vmu") and file.is_file():
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        found = [file.parent / value.strip() for _, equals, value in (line.partition("=") for line in lines) if equals]
-    return sorted(str(other) for other in found if other.is_file() and other != file)
-
-
 def from_here(path: str | Path) -> str:
     """Return a path from the working directory, if it lies there: it is the same file, whatever name it is given by."""
     return str(Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else path)
 
 
-def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) -> list[str]:
+def missing_files(
+    rows: Iterable[Row], columns: Iterable[str], made_under: str, there: Callable[[str], bool] | None = None
+) -> list[str]:
     """Return a message for each file that a table names and that is neither there nor made by the workflow.
 
     Parameters
@@ -305,13 +327,20 @@ def missing_files(rows: Iterable[Row], columns: Iterable[str], made_under: str) 
         Rows of `read_samples` or `read_slides`, and which of their columns are file names.
     made_under
         Folder whose files the workflow itself makes.
+    there
+        Says whether a file is there; by default addresses are taken for it.
     """
     return [
         f"{row.get('sample') or row.get('slide')}: {column} {row[column]} {why_no_file(row[column], column)}"
         for row in rows
         for column in columns
-        if row[column] and not row[column].startswith(made_under + "/") and not is_file(row[column])
+        if row[column] and not row[column].startswith(made_under + "/") and not (there or fetched_or_here)(row[column])
     ]
+
+
+def fetched_or_here(path: str) -> bool:
+    """Say whether a path is a file, or an address, which Snakemake looks up."""
+    return is_address(path) or is_file(path)
 
 
 def is_file(path: str) -> bool:

@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dicom_files import write_dicom
 
 from conftest import ROOT
 from pathseg.cohort.settings import load_schema
-from pathseg.cohort.tables import companions, missing_files, read_samples, read_slides, slide_name
+from pathseg.cohort.tables import missing_files, read_samples, read_slides, slide_name
 from pathseg.errors import TableError
 
 SAMPLES = load_schema(ROOT / "config" / "schemas" / "samples.schema.yaml")
@@ -187,24 +189,80 @@ def test_an_image_is_named_once_whatever_leads_to_it(tmp_path):
             samples_of(tmp_path, f"{HEADER}\n{rows}")
 
 
-def test_files_that_belong_to_a_slide(tmp_path):
-    names = "a.mrxs a/Slidedat.ini a/Data0000.dat b.mrxs d/1.dcm d/2.dcm v.vms v_1.jpg x.svs"
-    for name in names.split():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "v.vms").write_text("[Virtual Microscope Specimen]\nImageFile=v_1.jpg\nMacroImage=none.jpg\n")
-    found = {name: companions(str(tmp_path / name)) for name in ("a.mrxs", "b.mrxs", "d/1.dcm", "v.vms", "x.svs")}
-    assert {name: [str(Path(path).relative_to(tmp_path)) for path in paths] for name, paths in found.items()} == {
-        "a.mrxs": ["a/Data0000.dat", "a/Slidedat.ini"],
-        "b.mrxs": [],
-        "d/1.dcm": ["d/2.dcm"],
-        "v.vms": ["v_1.jpg"],
-        "x.svs": [],
-    }
-
-
 def test_an_absolute_name_of_what_is_here_is_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/s.tsv").write_text("sample\tpatient\timage\tmask\na\tP\ti.png\tm.png\n")
     assert read_samples(tmp_path / "data/s.tsv", SAMPLES) == read_samples("data/s.tsv", SAMPLES)
+
+
+def test_addresses_stay_what_they_are(tmp_path):
+    row = samples_of(tmp_path, f"{HEADER}\na\tP\ts3://b//x/../i 1.png\tm.png\n")[0]
+    assert (row["image"], row["mask"]) == ("s3://b/i 1.png", str(tmp_path / "m.png"))
+    (tmp_path / "t.tsv").write_text("slide\ttissue\nx.svs\t\nS3://c/y.svs\ts3://c/y.png\n")
+    rows = read_slides([str(tmp_path / "t.tsv"), "s3://b/z.ome.tif"], SLIDES, "s3://b/scans")
+    assert [(row["slide"], row["path"], row["tissue"]) for row in rows] == [
+        ("x", "s3://b/scans/x.svs", None),
+        ("y", "s3://c/y.svs", "s3://c/y.png"),
+        ("z", "s3://b/z.ome.tif", None),
+    ]
+    assert missing_files(rows, ["path", "tissue"], "results/demo") == []
+
+
+@pytest.mark.parametrize(
+    ("slide", "words"),
+    [
+        ("s3://b/*.svs", r"has \*, which nobody can look up in a bucket: list the slides in a table"),
+        ("s3://b/a?.svs", r"has \?"),
+        ("s3://b/a#1.svs", "has #"),
+        ("s3://b/scans/a", "has no ending that says what it is"),
+        ("s3://b/t.tsv", "s3://b/t.tsv: a table is read from this machine"),
+        (["s3://b/d/1.dcm", "s3://b/d/2.dcm"], "two slides have the name 'd'.*; name one file of a DICOM series"),
+    ],
+)
+def test_addresses_that_are_refused(slide, words):
+    with pytest.raises(TableError, match=words):
+        read_slides(slide, SLIDES)
+
+
+def test_a_table_of_samples_is_here():
+    with pytest.raises(TableError, match="s3://b/samples.tsv: a table is read from this machine"):
+        read_samples("s3://b/samples.tsv", SAMPLES)
+
+
+def test_an_image_of_a_bucket_is_named_once(tmp_path):
+    with pytest.raises(TableError, match="is that of sample 'a'"):
+        samples_of(tmp_path, f"{HEADER}\na\tP\ts3://b/i.png\tm\nb\tP\ts3://b/x/../i.png\tn\n")
+
+
+def series(folder, levels=2):
+    picture = np.full((96, 128, 3), 120, np.uint8)
+    return write_dicom(folder, [picture[:: 2**n, :: 2**n] for n in range(levels)], "none", 64, 0.5)
+
+
+def test_a_dicom_series_is_one_slide(tmp_path, monkeypatch):
+    """Of scanners: a file for each level and the label, and no ending."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("A", "B"):
+        series(tmp_path / name)
+    for file in list(Path("B").iterdir()):
+        file.rename(file.with_suffix(""))
+    rows = read_slides("*/*", SLIDES)
+    assert [(row["slide"], row["path"]) for row in rows] == [("A", "A/DCM_1.dcm"), ("B", "B/DCM_1")]
+    assert read_slides(["B/label", "A/DCM_2.dcm"], SLIDES) == [rows[1], rows[0]]
+    monkeypatch.chdir("A")
+    assert [row["slide"] for row in read_slides("*.dcm", SLIDES)] == ["A"]
+
+
+def test_two_series_in_one_folder(tmp_path):
+    for name in ("one", "two"):
+        for file in series(tmp_path / name).parent.iterdir():
+            file.rename(tmp_path / f"{name}_{file.name}")
+    with pytest.raises(
+        TableError, match=f"two slides have the name '{tmp_path.name}'.*each series a folder of its own"
+    ):
+        read_slides(f"{tmp_path}/*.dcm", SLIDES)
+    # Where each is a file, the files have the names.
+    for file in [*tmp_path.glob("*label.dcm"), *tmp_path.glob("*_1.dcm")]:
+        file.unlink()
+    assert [row["slide"] for row in read_slides(f"{tmp_path}/*.dcm", SLIDES)] == ["one_DCM_2", "two_DCM_2"]

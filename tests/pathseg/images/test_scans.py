@@ -7,7 +7,7 @@ import tifffile
 from dicom_files import read_dicom
 from scanner_files import Layout, levels_of, reduced, smooth_picture, write_scan
 
-from pathseg.cohort.tables import companions
+from pathseg.cohort.formats import LocalFiles, companions
 from pathseg.images import scans
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.scans import open_scan
@@ -124,9 +124,9 @@ def test_dicom(tmp_path, compression, tile):
     """Any file of a folder stands for the slide; the label is no level."""
     picture, layout = smooth_picture(803, 1201), Layout("dicom", compression, tile, (2, 8))
     path = write_scan(tmp_path / "x", picture, layout, 0.2517)
-    assert len(companions(str(path))) == 3
+    assert len(companions(str(path), LocalFiles())) == 3
     seen, written = read_dicom(path.parent), levels_of(picture, layout)
-    for file in (path, *companions(str(path))[:2]):
+    for file in (path, *companions(str(path), LocalFiles())[:2]):
         slide = open_slide(file)
         assert (slide.reader, slide.mpp) == ("OpenSlide (dicom)", pytest.approx(0.2517))
         assert [(level.width, level.height) for level in slide.levels] == [(1201, 803), (600, 401), (150, 100)]
