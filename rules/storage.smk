@@ -95,7 +95,7 @@ def in_working_folder(output):
 
 
 def made(files, **wildcards):
-    """Return outputs of a rule for all values of their wildcards: `collect` refuses what a storage plugin keeps."""
+    """Return outputs for all values of their wildcards: `collect` refuses what a storage plugin keeps."""
     if workflow.storage_settings.default_storage_provider is None:
         return collect(files, **wildcards)
     files = [files] if isinstance(files, str) else files
