@@ -23,9 +23,10 @@ from skimage.util import view_as_windows
 from torch import nn
 
 from pathseg.network.devices import choose_devices
+from pathseg.network.optimisation import TrainingSettings
 from pathseg.network.precision import autocast
 from pathseg.network.state import StateFolder
-from pathseg.network.training import Trainer, TrainingSettings
+from pathseg.network.training import Trainer
 from pathseg.network.unet import UNet
 from pathseg.tiles.augmentation import Augmentation
 from pathseg.tiles.batches import Tiles

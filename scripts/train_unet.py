@@ -32,10 +32,11 @@ from pathseg.files import atomic_path
 from pathseg.logs import start_log
 from pathseg.network.checkpoint import save_checkpoint
 from pathseg.network.devices import choose_devices, describe, prepare_gpu
+from pathseg.network.optimisation import TrainingSettings
 from pathseg.network.precision import record_of
 from pathseg.network.processes import process_count, process_number, run_on_devices
 from pathseg.network.state import StateFolder
-from pathseg.network.training import Trainer, TrainingSettings
+from pathseg.network.training import Trainer
 from pathseg.network.unet import UNet
 from pathseg.table_files import save_tsv
 from pathseg.tiles.batches import Tiles

@@ -1,11 +1,59 @@
-"""Losses over logarithms of class probabilities and masks; pixels marked `IGNORE` never count."""
+"""What training makes small, over class probabilities and masks; pixels marked `IGNORE` never count."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pathseg.labels.values import IGNORE
+from pathseg.network.optimisation import TrainingSettings
 from pathseg.network.processes import all_reduce_sum
+
+
+def training_loss(
+    logits: Tensor, masks: Tensor, edges: Tensor | None, weights: Tensor, settings: TrainingSettings
+) -> Tensor:
+    """Return the loss that the settings ask for: cross-entropy, and the soft Dice loss if it has a weight.
+
+    Parameters
+    ----------
+    logits
+        float32 [N, C, h, w], smaller than the masks if the network is unpadded.
+    masks
+        int64 [N, H, W], class indices or `IGNORE`.
+    edges
+        Stored maps in 0..1, float32 [N, H, W], used with `edges: distance`.
+    weights
+        Of the classes, float32 [C].
+    settings
+        How to train.
+    """
+    factors = edge_factors(masks, edges, settings)
+    masks = cut_to(masks, logits)
+    factors = None if factors is None else cut_to(factors, logits)
+    log_probabilities = F.log_softmax(logits, dim=1)
+    loss = weighted_cross_entropy(log_probabilities, masks, weights, factors)
+    if settings.dice_weight:
+        loss = loss + settings.dice_weight * soft_dice_loss(log_probabilities, masks)
+    return loss
+
+
+def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:
+    """Return the factor of each pixel in the loss: float32 [N, H, W], or None if all are 1.
+
+    Parameters
+    ----------
+    masks
+        int64 [N, H, W].
+    edges
+        Stored maps in 0..1, float32 [N, H, W], used with `edges: distance`.
+    settings
+        How to train.
+    """
+    if settings.edges == "distance" and edges is not None:
+        return 1 + settings.edge_w0 * edges
+    if settings.edge_weight == 1:
+        return None
+    return 1 + (settings.edge_weight - 1) * edge_band(masks, settings.edge_width).float()
 
 
 def edge_band(masks: Tensor, width: int) -> Tensor:

@@ -1,11 +1,44 @@
-"""How weights follow the gradient: the optimiser, its learning rate, and the moving average that is scored."""
+"""How to train: the settings, the optimiser, its learning rate, and the moving average of weights that is scored."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
+
+from pathseg.tiles.augmentation import Augmentation
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; the fields are those of `training` in the configuration."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_epochs: float
+    weight_decay: float
+    gradient_clip: float
+    ema_half_life: float
+    class_weights: str | list[float]
+    edges: str
+    edge_weight: float
+    edge_width: int
+    edge_w0: float
+    dice_weight: float
+    patience: int | None
+    precision: str
+    seed: int
+    augmentation: Augmentation
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Make settings from the configuration's `training` block."""
+        plain = {field.name: config[field.name] for field in fields(cls) if field.name != "augmentation"}
+        return cls(**plain, augmentation=Augmentation(**config["augmentation"]))
 
 
 def make_optimizer(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:

@@ -1,4 +1,4 @@
-"""Loss and confusion matrix of an epoch."""
+"""Loss and confusion matrix of an epoch, and the scores that follow from them."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pathseg.network.probabilities import argmax
 from pathseg.network.processes import all_reduce_sum
+from pathseg.scores.pixels import mean_dice, overall_accuracy, pixel_scores
 
 
 class RunningMetrics:
@@ -100,3 +101,20 @@ def class_rates(confusion: np.ndarray, names: list[str]) -> dict[str, float]:
         rates |= {f"{name}/TPR": hit / positive, f"{name}/FNR": missed / positive}
         rates |= {f"{name}/TNR": rest / negative, f"{name}/FPR": false_alarm / negative}
     return {name: float(value) for name, value in rates.items()}
+
+
+def epoch_scores(phases: dict[str, RunningMetrics], classes: list[str]) -> dict[str, float]:
+    """Return what the history says of an epoch: loss, accuracy and mean Dice, and on validation the Dice of each class.
+
+    Parameters
+    ----------
+    phases
+        Metrics of "train" and "val".
+    classes
+        Names of the classes.
+    """
+    scores = {f"{phase}_loss": metrics.mean_loss() for phase, metrics in phases.items()}
+    for name, measure in {"accuracy": overall_accuracy, "dice": mean_dice}.items():
+        scores |= {f"{phase}_{name}": measure(metrics.matrix()) for phase, metrics in phases.items()}
+    dice = pixel_scores(phases["val"].matrix())["dice"]
+    return scores | {f"val_dice_{name}": float(value) for name, value in zip(classes, dice, strict=True)}

@@ -6,12 +6,10 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,8 +19,15 @@ from pathseg.labels.values import FULL_EDGE
 from pathseg.logs import progress
 from pathseg.memory import memory_errors_explained
 from pathseg.network.board import contact_sheet, has_pictures, open_board, write_epoch
-from pathseg.network.losses import class_weights, cut_to, edge_band, soft_dice_loss, weighted_cross_entropy
-from pathseg.network.optimisation import decay_of, follow, make_optimizer, make_schedule, renew_statistics
+from pathseg.network.losses import class_weights, cut_to, training_loss
+from pathseg.network.optimisation import (
+    TrainingSettings,
+    decay_of,
+    follow,
+    make_optimizer,
+    make_schedule,
+    renew_statistics,
+)
 from pathseg.network.precision import TYPES, autocast, name_of, training_type
 from pathseg.network.processes import (
     all_reduce_sum,
@@ -31,11 +36,10 @@ from pathseg.network.processes import (
     shard,
     with_synchronised_norms,
 )
-from pathseg.network.running_metrics import RunningMetrics
+from pathseg.network.running_metrics import RunningMetrics, epoch_scores
 from pathseg.network.state import StateFolder, StopRequest
 from pathseg.network.unet import UNet
-from pathseg.scores.pixels import mean_dice, overall_accuracy, pixel_scores
-from pathseg.tiles.augmentation import Augmentation, AugmentationParams, augment, draw_params
+from pathseg.tiles.augmentation import AugmentationParams, augment, draw_params
 from pathseg.tiles.batches import Batch, Tiles, epoch_plan, generator_of
 
 logger = logging.getLogger("pathseg")
@@ -50,35 +54,6 @@ NEVER = 2**62
 NORM_BATCHES = 4
 # Validation tiles that TensorBoard shows while training runs.
 SHOWN_TILES = 4
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; the fields are those of `training` in the configuration."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup_epochs: float
-    weight_decay: float
-    gradient_clip: float
-    ema_half_life: float
-    class_weights: str | list[float]
-    edges: str
-    edge_weight: float
-    edge_width: int
-    edge_w0: float
-    dice_weight: float
-    patience: int | None
-    precision: str
-    seed: int
-    augmentation: Augmentation
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Make settings from the configuration's `training` block."""
-        plain = {field.name: config[field.name] for field in fields(cls) if field.name != "augmentation"}
-        return cls(**plain, augmentation=Augmentation(**config["augmentation"]))
 
 
 class Trainer:
@@ -231,7 +206,13 @@ class Trainer:
         trained = time.monotonic()
         validated = self._validate()
         phases = {"train": self._metrics.over_processes(), "val": validated}
-        record = self._record(phases, trained - started, time.monotonic() - trained)
+        record = {
+            "epoch": self.epoch + 1,
+            "learning_rate": self.schedule.get_last_lr()[0],
+            **epoch_scores(phases, self.classes),
+            "train_seconds": round(trained - started, 2),
+            "val_seconds": round(time.monotonic() - trained, 2),
+        }
         self.history.append(record)
         if board:
             write_epoch(board, self.epoch, record, phases, self.classes)
@@ -326,19 +307,11 @@ class Trainer:
         self, network: nn.Module, images: Tensor, masks: Tensor, edges: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, the masks cut to their size, and the loss."""
-        settings = self.settings
         with autocast(self.device, self.dtype):
             logits = network(self._input(images))
         # A plane for each class: what follows is fastest so.
         logits = logits.float().contiguous()
-        factors = edge_factors(masks, edges, settings)
-        masks = cut_to(masks, logits)
-        factors = None if factors is None else cut_to(factors, logits)
-        log_probabilities = F.log_softmax(logits, dim=1)
-        loss = weighted_cross_entropy(log_probabilities, masks, self.weights, factors)
-        if settings.dice_weight:
-            loss = loss + settings.dice_weight * soft_dice_loss(log_probabilities, masks)
-        return logits, masks, loss
+        return logits, cut_to(masks, logits), training_loss(logits, masks, edges, self.weights, self.settings)
 
     def _check_numbers(self) -> None:
         """Stop if a loss or gradient of the epoch was not a number."""
@@ -370,16 +343,6 @@ class Trainer:
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         edges = None if batch.edges is None else batch.edges.float() / FULL_EDGE
         return self._loss(self.averaged, batch.images.float() / 255, batch.masks.long(), edges)
-
-    def _record(self, phases: dict[str, RunningMetrics], train_seconds: float, val_seconds: float) -> dict[str, Any]:
-        record: dict[str, Any] = {"epoch": self.epoch + 1, "learning_rate": self.schedule.get_last_lr()[0]}
-        measures = {"accuracy": overall_accuracy, "dice": mean_dice}
-        record |= {f"{phase}_loss": metrics.mean_loss() for phase, metrics in phases.items()}
-        for name, measure in measures.items():
-            record |= {f"{phase}_{name}": measure(metrics.matrix()) for phase, metrics in phases.items()}
-        dice = pixel_scores(phases["val"].matrix())["dice"]
-        record |= {f"val_dice_{name}": float(value) for name, value in zip(self.classes, dice, strict=True)}
-        return record | {"train_seconds": round(train_seconds, 2), "val_seconds": round(val_seconds, 2)}
 
     @torch.no_grad()
     def _sheet(self) -> np.ndarray:
@@ -436,22 +399,3 @@ class Trainer:
             self.step + 1,
             state["precision"],
         )
-
-
-def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:
-    """Return the factor of each pixel in the loss: float32 [N, H, W], or None if all are 1.
-
-    Parameters
-    ----------
-    masks
-        int64 [N, H, W].
-    edges
-        Stored maps in 0..1, float32 [N, H, W], used with `edges: distance`.
-    settings
-        How to train.
-    """
-    if settings.edges == "distance" and edges is not None:
-        return 1 + settings.edge_w0 * edges
-    if settings.edge_weight == 1:
-        return None
-    return 1 + (settings.edge_weight - 1) * edge_band(masks, settings.edge_width).float()

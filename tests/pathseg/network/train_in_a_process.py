@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from pathseg.network import training
+from pathseg.network.optimisation import TrainingSettings
 from pathseg.network.processes import process_number
 from pathseg.network.state import StateFolder
-from pathseg.network.training import Trainer, TrainingSettings
+from pathseg.network.training import Trainer
 from pathseg.network.unet import UNet
 from pathseg.tiles.augmentation import Augmentation
 from pathseg.tiles.batches import Tiles
