@@ -97,8 +97,8 @@ def _is_for_terminal(record: logging.LogRecord) -> bool:
     return not getattr(record, "file_only", False)
 
 
-def progress(items: Iterable[Item], what: str, total: int | None = None, unit: str = "it") -> Iterable[Item]:
-    """Show the progress of a loop: a live bar on a terminal, a line now and then elsewhere."""
+def progress(items: Iterable[Item] | None, what: str, total: float | None = None, unit: str = "it") -> "tqdm[Item]":
+    """Show the progress of a loop, or of what its user counts: a bar on a terminal, a line now and then elsewhere."""
     seconds_between_lines = 0.5 if sys.stderr.isatty() else 20
     return tqdm(
         items, desc=what, total=total, unit=unit, file=sys.stderr, mininterval=seconds_between_lines, dynamic_ncols=True

@@ -9,13 +9,13 @@ import shapely
 import torch
 import write_viewer
 from build_database import Cutting, Labelling, cut, open_source
-from predict_slide import predict
 from scanner_files import Layout, smooth_picture, write_scan
 from shapely.geometry import mapping
 
 from conftest import CLASSES, undecided_unet
 from pathseg.images.slides import open_slide
 from pathseg.prediction.inference import Predictor
+from pathseg.prediction.slides import predict
 
 X, Y, WIDTH, HEIGHT = 640, 360, 800, 600
 COLORS = [class_["color"] for class_ in CLASSES]
