@@ -5,8 +5,8 @@ class map back. GDAL follows the outlines (`rasterio.features.shapes`); what is 
 """
 
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Self
 
@@ -48,27 +48,28 @@ class Regions:
 
 
 @dataclass
-class _Part:
+class Part:
     """What is known of a region that may go on in the next band.
 
     Attributes
     ----------
     polygons : list of shapely.Polygon
         One for each band that it has been seen in, or more.
-    part_of : _Part, optional
+    sums : numpy.ndarray
+        What adds up over its pixels, see `LabelledBand.sums`.
+    part_of : Part, optional
         What it has been merged into.
     """
 
-    polygons: list[Polygon] = field(default_factory=list)
-    pixels: int = 0
-    probability_sum: float = 0.0
-    part_of: "_Part | None" = None
+    polygons: list[Polygon]
+    sums: np.ndarray
+    part_of: "Part | None" = None
 
-    def root(self) -> "_Part":
+    def root(self) -> "Part":
         """Return the region that this one has become a part of, or itself."""
         return self if self.part_of is None else self.part_of.root()
 
-    def merge(self, other: "_Part") -> None:
+    def merge(self, other: "Part") -> None:
         """Take in another part of the same region."""
         into, part = self.root(), other.root()
         if into is part:
@@ -76,8 +77,7 @@ class _Part:
         if len(part.polygons) > len(into.polygons):
             into, part = part, into
         into.polygons += part.polygons
-        into.pixels += part.pixels
-        into.probability_sum += part.probability_sum
+        into.sums = into.sums + part.sums
         part.part_of, part.polygons = into, []
 
     def joined(self) -> Polygon:
@@ -87,20 +87,55 @@ class _Part:
         return shapely.union_all(self.polygons).simplify(0)
 
 
+class OpenParts:
+    """The regions that reach the last row of the band before, by their labels in that band."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, Part] = {}
+        self._last = np.empty(0, np.int32)
+
+    def go_on(self, before: np.ndarray, last: np.ndarray, found: dict[int, Part]) -> list[Part]:
+        """Merge a band's parts with those that reached the end of the band before, and return those that end here.
+
+        Parameters
+        ----------
+        before
+            Labels of this band where its regions go on from the band before: in that band's last row, or in this one's
+            first, int [W].
+        last
+            Labels of this band's last row, int [W].
+        found
+            This band's parts that touch its first or its last row, by label.
+        """
+        if len(self._last):
+            both = (self._last > 0) & (before > 0)
+            for old, new in np.unique(np.column_stack([self._last[both], before[both]]), axis=0).tolist():
+                if new in found:
+                    self._open[old].merge(found[new])
+        roots = {id(root): root for root in (part.root() for part in [*self._open.values(), *found.values()])}
+        self._open = {label: found[label].root() for label in np.unique(last[last > 0]).tolist()}
+        self._last = last
+        still_open = {id(part) for part in self._open.values()}
+        return [root for key, root in roots.items() if key not in still_open]
+
+    def finish(self) -> list[Part]:
+        """Return what is left."""
+        left = {id(part): part for part in self._open.values()}
+        self._open = {}
+        return list(left.values())
+
+
 class RegionFinder:
     """Find the connected regions (by edges, not corners) of a class map that comes in bands.
 
     Parameters
     ----------
-    n_classes
-        Number of classes; class 0 is the background and has no regions.
+    class_indices
+        Classes whose regions are found.
     """
 
-    def __init__(self, n_classes: int) -> None:
-        self.n_classes = n_classes
-        # By class: the regions that reach the last row of the band before, by label, and the labels of that row.
-        self._open: dict[int, dict[int, _Part]] = {c: {} for c in range(1, n_classes)}
-        self._last_labels: dict[int, np.ndarray] = {}
+    def __init__(self, class_indices: Iterable[int]) -> None:
+        self._open = {index: OpenParts() for index in class_indices}
 
     def add(self, y: int, classes: np.ndarray, confidence: np.ndarray) -> Iterator[Regions]:
         """Take the next band and yield, class by class, the regions that end in it.
@@ -114,64 +149,52 @@ class RegionFinder:
         confidence
             uint8 [h, W], probability of that class times 255.
         """
-        for class_index in range(1, self.n_classes):
+        for class_index, open_parts in self._open.items():
             mask = classes == class_index
             columns = np.flatnonzero(mask.any(axis=0))
             first, last = np.zeros((2, classes.shape[1]), np.int32)
+            parts: dict[int, Part] = {}
             if len(columns):
                 # Only where the class is: a slide is wide, and its tissue often is not.
                 used = slice(int(columns[0]), int(columns[-1]) + 1)
-                found = _LabelledBand(mask[:, used], confidence[:, used])
-                first[used], last[used] = found.labels[0], found.labels[-1]
+                count, labels = cv2.connectedComponents(
+                    mask[:, used].astype(np.uint8), connectivity=4, ltype=cv2.CV_32S
+                )
+                found = LabelledBand(labels, count, confidence[:, used])
+                first[used], last[used] = labels[0], labels[-1]
                 found.trace(used.start, y)
                 whole = ~found.touching()
-                yield found.regions(class_index, whole)
+                yield _regions(class_index, found.polygons(whole), found.sums(whole))
                 parts = found.parts(~whole)
-            else:
-                parts = {}
-            yield _joined(class_index, self._continue(class_index, first, last, parts))
+            yield _joined(class_index, open_parts.go_on(first, last, parts))
 
     def finish(self) -> Iterator[Regions]:
         """Yield, class by class, the regions that reach the last row."""
-        for class_index, open_ones in self._open.items():
-            yield _joined(class_index, list({id(part): part for part in open_ones.values()}.values()))
-            open_ones.clear()
-
-    def _continue(self, class_index: int, first: np.ndarray, last: np.ndarray, found: dict[int, _Part]) -> list[_Part]:
-        """Merge a band's parts with those that reached the end of the band before, and return those that end here.
-
-        `first` and `last` are the labels of the band's first and last row.
-        """
-        before = self._open[class_index]
-        above = self._last_labels.get(class_index, np.zeros_like(first))
-        touching = (above > 0) & (first > 0)
-        for old, new in np.unique(np.column_stack([above[touching], first[touching]]), axis=0).tolist():
-            before[old].merge(found[new])
-        roots = {id(root): root for root in (part.root() for part in [*before.values(), *found.values()])}
-        self._open[class_index] = {label: found[label].root() for label in np.unique(last[last > 0]).tolist()}
-        self._last_labels[class_index] = last
-        still_open = {id(part) for part in self._open[class_index].values()}
-        return [root for key, root in roots.items() if key not in still_open]
+        for class_index, open_parts in self._open.items():
+            yield _joined(class_index, open_parts.finish())
 
 
-class _LabelledBand:
-    """The connected regions of one class in one band, by label from 1.
+class LabelledBand:
+    """The labelled regions of one band.
 
     Parameters
     ----------
-    mask
-        bool [h, w], where the class is.
+    labels
+        int32 [h, W], from 1, 0 for none.
+    count
+        The highest label and one more.
     confidence
-        uint8 [h, w], its probability times 255.
+        uint8 [h, W], probability of a pixel's class times 255.
     """
 
-    def __init__(self, mask: np.ndarray, confidence: np.ndarray) -> None:
-        self.mask = mask
-        self.count, self.labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-        inside = self.labels[mask]
-        self._pixels = np.bincount(inside, minlength=self.count)
-        self._sums = np.bincount(inside, weights=confidence[mask], minlength=self.count) / 255
-        self._polygons = np.empty(self.count, object)
+    def __init__(self, labels: np.ndarray, count: int, confidence: np.ndarray) -> None:
+        self.labels, self.count = labels, count
+        self.mask = labels > 0
+        self.inside = labels[self.mask]
+        pixels = np.bincount(self.inside, minlength=count)
+        probability = np.bincount(self.inside, weights=confidence[self.mask], minlength=count) / 255
+        self._sums: np.ndarray = np.column_stack([pixels, probability])
+        self._shapes, self._of_label = np.empty(0, object), np.empty(0, np.int64)
 
     def trace(self, x: int, y: int) -> None:
         """Follow the outlines of all regions; (x, y) is the band's first pixel."""
@@ -186,7 +209,8 @@ class _LabelledBand:
         corners = np.frombuffer(numbers).reshape(-1, 2) + (x, y)
         rings = shapely.linearrings(corners, indices=np.repeat(np.arange(len(corners_of_ring)), corners_of_ring))
         shapes = shapely.polygons(rings, indices=np.repeat(np.arange(len(rings_of_shape)), rings_of_shape))
-        self._polygons[np.frombuffer(of_label, np.int64)] = shapes
+        order = np.argsort(np.frombuffer(of_label, np.int64), kind="stable")
+        self._shapes, self._of_label = shapes[order], np.frombuffer(of_label, np.int64)[order]
 
     def touching(self) -> np.ndarray:
         """Say which labels reach the first or the last row: bool [count]; the background counts as one."""
@@ -194,29 +218,37 @@ class _LabelledBand:
         touches[self.labels[0]] = touches[self.labels[-1]] = touches[0] = True
         return touches
 
-    def regions(self, class_index: int, chosen: np.ndarray) -> Regions:
-        """Return the chosen labels (bool [count]) as regions."""
-        classes = np.full(int(chosen.sum()), class_index)
-        return Regions(classes, self._polygons[chosen], self._pixels[chosen], self._sums[chosen])
+    def polygons(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the outlines of chosen labels (bool [count]), each of which is connected in this band."""
+        return self._shapes[chosen[self._of_label]]
 
-    def parts(self, chosen: np.ndarray) -> dict[int, _Part]:
-        """Return the chosen labels (bool [count]) but the background as parts of regions."""
+    def sums(self, chosen: np.ndarray) -> np.ndarray:
+        """Return pixels and summed probability (0..1) of chosen labels (bool [count]): float64 [n, 2]."""
+        return self._sums[chosen]
+
+    def parts(self, chosen: np.ndarray) -> dict[int, Part]:
+        """Return the chosen labels (bool [count]) that are there, but for the background, as parts of regions."""
+        labels = [label for label in np.flatnonzero(chosen).tolist() if label]
+        starts, ends = (np.searchsorted(self._of_label, labels, side=side) for side in ("left", "right"))
         return {
-            label: _Part([self._polygons[label]], int(self._pixels[label]), float(self._sums[label]))
-            for label in np.flatnonzero(chosen).tolist()
-            if label
+            label: Part(self._shapes[start:end].tolist(), self._sums[label])
+            for label, start, end in zip(labels, starts.tolist(), ends.tolist(), strict=True)
         }
 
 
-def _joined(class_index: int, parts: list[_Part]) -> Regions:
+def _regions(class_index: int, polygons: np.ndarray, sums: np.ndarray) -> Regions:
+    return Regions(np.full(len(polygons), class_index), polygons, sums[:, 0].astype(np.int64), sums[:, 1])
+
+
+def _joined(class_index: int, parts: list[Part]) -> Regions:
+    return _regions(class_index, *joined(parts, 2))
+
+
+def joined(parts: list[Part], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the outlines of complete regions, object [n], and their sums, float64 [n, count]."""
     polygons = np.empty(len(parts), object)
     polygons[:] = [part.joined() for part in parts]
-    return Regions(
-        np.full(len(parts), class_index),
-        polygons,
-        np.array([part.pixels for part in parts], np.int64),
-        np.array([part.probability_sum for part in parts], np.float64),
-    )
+    return polygons, np.array([part.sums for part in parts]).reshape(len(parts), count)
 
 
 def split_along_grid(regions: Regions, step: float) -> Regions:

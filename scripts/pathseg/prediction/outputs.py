@@ -82,7 +82,7 @@ class SlideOutputs:
         if split_um and not self.view_mpp:
             log.warning("%s: its pixel size is not known, so that no region is split along split_um", key)
         self._factors = view.slide.width / view.width, view.slide.height / view.height
-        self._finder = RegionFinder(len(names))
+        self._finder = RegionFinder(range(1, len(names)))
         self._thumbnail: list[np.ndarray] = []
         self._step = max(1, -(-max(view.width, view.height) // THUMBNAIL_SIDE))
         # The pixel in the middle of each step, so that the thumbnail lies on the slide.

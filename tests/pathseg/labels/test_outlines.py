@@ -8,7 +8,7 @@ from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_
 
 def regions_of(classes, band_height, n_classes=3):
     """Return class, polygon, pixels and sum of probabilities of each region of a map that comes in bands."""
-    finder = RegionFinder(n_classes)
+    finder = RegionFinder(range(1, n_classes))
     found = []
     for y in range(0, len(classes), band_height):
         rows = classes[y : y + band_height]
@@ -61,7 +61,7 @@ def test_diagonal_neighbours_are_two_regions_and_make_a_valid_hole():
 
 
 def test_regions_come_as_soon_as_they_end():
-    finder = RegionFinder(2)
+    finder = RegionFinder([1])
     classes = np.zeros((10, 10), np.uint8)
     classes[2:4, 2:4] = 1
     assert sum(len(regions) for regions in finder.add(0, classes, np.zeros((10, 10), np.uint8))) == 1
@@ -76,7 +76,7 @@ def test_scaling_keeps_corners_together():
 @pytest.mark.parametrize("step", [1, 7, 16])
 def test_long_regions_are_cut_along_a_grid_and_nothing_is_lost(rng, step):
     classes = (cv2.blur(rng.random((60, 90)).astype(np.float32), (9, 9)) > 0.5).astype(np.uint8)
-    finder = RegionFinder(2)
+    finder = RegionFinder([1])
     found = [*finder.add(0, classes, np.full(classes.shape, 102, np.uint8)), *finder.finish()]
     regions = Regions(
         *(np.concatenate(values) for values in zip(*(vars(each).values() for each in found), strict=True))

@@ -1,0 +1,151 @@
+"""Objects of a class told apart where they touch, in a map of any size.
+
+Besides the class map there is a map of what is inside of objects: of each only what is left when its rim is taken off,
+so that objects which touch have insides which do not. Insides that are connected (by edges, not corners) are one
+object. From all of them at once, objects grow through the class by one pixel at a time, as far as `reach`: the
+watershed of flat land (Meyer 1994, doi 10.1016/0165-1684(94)90060-4). What none reaches is an object for each connected
+part, so that every pixel of the class is of one object.
+
+Which inside a pixel grows from depends on nothing farther away than the reach, so that a band with so many rows around
+it gives what the whole map gives, however large the objects are.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+def separate(mask: np.ndarray, insides: np.ndarray, reach: int) -> np.ndarray:
+    """Tell the objects of a class apart.
+
+    Parameters
+    ----------
+    mask
+        Where the class is, bool [H, W].
+    insides
+        What is inside of objects, bool [H, W]; what of it lies outside of the mask does not count.
+    reach
+        How far objects grow from their insides, in pixels along rows and columns.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32 [H, W], from 1 without gaps; 0 where the class is not.
+    """
+    count, numbers = _connected(mask & insides)
+    _grow(numbers, mask, reach)
+    _number_rest(numbers, mask, count)
+    return numbers
+
+
+def _connected(mask: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return the number of parts of a mask that are connected by edges, and int32 [H, W] that numbers them from 1."""
+    count, numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    return count - 1, numbers
+
+
+def _number_rest(numbers: np.ndarray, mask: np.ndarray, count: int) -> None:
+    """Give what is connected of the rest of a mask numbers from `count` + 1 on, in place."""
+    rest = mask & (numbers == 0)
+    if rest.any():
+        numbers[rest] = _connected(rest)[1][rest] + count
+
+
+def _grow(numbers: np.ndarray, mask: np.ndarray, reach: int) -> None:
+    """Grow numbered objects, int32 [H, W], into the rest of a mask, in place.
+
+    Of objects that reach a pixel at the same step, that one has it whose inside comes first from top to bottom and from
+    left to right, not the one with the smaller number: numbers depend on where a map is cut.
+    """
+    # With a frame, so that no row's end is the next one's beginning.
+    width = numbers.shape[1] + 2
+    framed = np.pad(numbers, 1).ravel()
+    free = np.pad(mask & (numbers == 0), 1).ravel()
+    steps = np.array([-width, -1, 1, width])
+    front = np.flatnonzero(framed)
+    front = front[free[front - width] | free[front - 1] | free[front + 1] | free[front + width]]
+    for _ in range(reach):
+        to = (front[:, None] + steps).ravel()
+        whose = np.repeat(framed[front], len(steps))
+        open_ = free[to]
+        to, first = np.unique(to[open_], return_index=True)
+        if not len(to):
+            break
+        framed[to] = whose[open_][first]
+        free[to] = False
+        front = to[np.argsort(first)]
+    numbers[:] = framed.reshape(-1, width)[1:-1, 1:-1]
+
+
+@dataclass(frozen=True)
+class NumberedRows:
+    """Rows of a map whose objects are known, from top to bottom.
+
+    Attributes
+    ----------
+    y : int
+        The first row's number.
+    numbers : numpy.ndarray
+        int32 [h, W], objects numbered from 1 in these rows alone; 0 where the class is not.
+    before : numpy.ndarray
+        int32 [W], the row before the first, in these rows' numbers: what says which object of the rows before goes on.
+        One that ends there may have a number that no pixel of these rows has.
+    """
+
+    y: int
+    numbers: np.ndarray
+    before: np.ndarray
+
+
+class Separator:
+    """Tell objects apart as `separate` does, in a map that comes in bands; rows are given back when they are known.
+
+    Parameters
+    ----------
+    reach
+        How far objects grow from their insides, in pixels.
+    """
+
+    def __init__(self, reach: int) -> None:
+        self._reach = reach
+        # A pixel's object is known so many rows from where the map is cut; the row above must be known too.
+        self._below, self._above = reach + 1, reach + 2
+        # Rows that are held from `_top` on, of which those before `_next` have been given back.
+        self._mask = self._insides = np.empty((0, 0), bool)
+        self._top = self._next = 0
+
+    def add(self, mask: np.ndarray, insides: np.ndarray) -> NumberedRows:
+        """Take the next rows, bool [h, W] each, see `separate`, and return those that are known now; it may be none."""
+        if not len(self._mask):
+            self._mask = self._insides = np.empty((0, mask.shape[1]), bool)
+        self._mask, self._insides = np.concatenate([self._mask, mask]), np.concatenate([self._insides, insides])
+        return self._known(self._top + len(self._mask) - self._below)
+
+    def finish(self) -> NumberedRows:
+        """Return the rows that are left."""
+        return self._known(self._top + len(self._mask))
+
+    def _known(self, end: int) -> NumberedRows:
+        """Return the rows up to one, and forget those that the next ones do not need."""
+        y, width = self._next, self._mask.shape[1]
+        numbers, before = np.zeros((max(end - y, 0), width), np.int32), np.zeros(width, np.int32)
+        columns = np.flatnonzero(self._mask.any(axis=0))
+        if end > y and len(columns):
+            # Only where the class is: a slide is wide, and its tissue often is not.
+            used = slice(int(columns[0]), int(columns[-1]) + 1)
+            mask = self._mask[:, used]
+            count, found = _connected(mask & self._insides[:, used])
+            _grow(found, mask, self._reach)
+            # Farther up and down, what is reached from beyond the rows that are held would be taken for the rest.
+            certain = slice(max(y - 1, 0) - self._top, end - self._top)
+            found = found[certain]
+            _number_rest(found, mask[certain], count)
+            numbers[:, used] = found[-len(numbers) :]
+            if y:
+                before[used] = found[0]
+        self._next = max(end, y)
+        needed = max(self._next - self._above - self._top, 0)
+        self._mask, self._insides = self._mask[needed:], self._insides[needed:]
+        self._top += needed
+        return NumberedRows(y, numbers, before)
