@@ -1,6 +1,10 @@
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from pathseg import memory
 from pathseg.errors import ResourceError
 from pathseg.memory import memory_errors_explained
 
@@ -37,3 +41,12 @@ def test_what_pytorch_says_on_the_cpu_is_known():
 def test_other_errors_that_speak_of_memory_stay_what_they_are(text):
     error = RuntimeError(text)
     assert raised_as(error) is error
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says how much a process holds")
+@pytest.mark.parametrize(("above", "times"), [(0, 1), (2**60, 0)])
+def test_memory_is_given_back_by_a_process_that_holds_much(monkeypatch, above, times):
+    asked = []
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=asked.append))
+    memory.give_back_memory(above)
+    assert len(asked) == times

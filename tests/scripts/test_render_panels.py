@@ -1,5 +1,5 @@
 import numpy as np
-from render_panels import chosen_tiles, joined_images
+from render_panels import chosen_tiles, draw_rows, joined_images
 
 from pathseg.labels.values import IGNORE
 from pathseg.tiles.database import DatabaseWriter, TileDatabase
@@ -36,3 +36,18 @@ def test_images_are_put_together_from_their_tiles(tmp_path, rng):
     assert name == "s"
     np.testing.assert_array_equal(joined, image[:40])
     np.testing.assert_array_equal(joined_mask, mask[:40])
+
+
+def test_a_row_shows_raw_output_argmax_truth_and_original(rng):
+    """In the order of their titles."""
+    image = rng.integers(0, 255, (8, 6, 3), dtype=np.uint8)
+    predicted, truth = np.zeros((8, 6), np.uint8), np.ones((8, 6), np.uint8)
+    probabilities = np.stack([np.full((8, 6), 200, np.uint8), np.full((8, 6), 55, np.uint8)])
+    figure = draw_rows([("best: s", probabilities, predicted, truth, image)], ["a", "b"], ["#999999", "#0072B2"], 11)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["best: s\nraw output (1 - a)", "argmax", "ground truth", "original"]
+    raw, shown, true, original = (axes.images[0].get_array() for axes in figure.axes)
+    np.testing.assert_array_equal(raw, 55)
+    np.testing.assert_array_equal(shown[0, 0], (0x99, 0x99, 0x99))
+    np.testing.assert_array_equal(true[0, 0], (0x00, 0x72, 0xB2))
+    np.testing.assert_array_equal(original, image)

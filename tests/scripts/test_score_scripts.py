@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from compare_experiments import comparison, draw_comparison
 from summarize_scores import figures_of
-from write_model_card import calibration_text, data_table, limits_text, score_lines
+from write_model_card import calibration_text, data_table, limits_text, resolution_text, score_lines
 
 from conftest import CLASSES
 from pathseg.errors import DatabaseError
 from pathseg.scores.counts import Counts, PatientCounts
+from pathseg.scores.figures import draw_confusion
 from pathseg.scores.tables import patient_table, score_table
 from pathseg.table_files import read_table, save_table
 
@@ -132,7 +133,9 @@ def test_a_card_has_scores_with_intervals_and_warns(table):
 
 def test_a_card_has_intervals_of_four_patients_or_more(many):
     line = score_lines(score_table(many, NAMES), NAMES).splitlines()[3]
-    assert re.match(r"\| validation, 6 patients \| epithelium \| 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\) \|", line)
+    found = re.match(r"\| validation, 6 patients \| epithelium \| (0\.\d{3}) \((0\.\d{3}) to (0\.\d{3})\) \|", line)
+    dice, low, high = map(float, found.groups())
+    assert low < dice < high
 
 
 def test_a_card_says_what_calibration_did():
@@ -163,3 +166,18 @@ def test_a_card_counts_patients_once():
     text = data_table([Database(), Database()], Database(), NAMES)
     assert "| training | 2 | 4 | 6 | 2.00 | 4.00 |" in text
     assert "| validation | 2 | 2 | 3 | 1.00 | 2.00 |" in text
+
+
+def test_a_card_says_at_which_resolution_the_model_works():
+    assert "at 0.5 µm per pixel" in resolution_text({"mpp": 0.5, "resize": None, "tile_size": 256})
+    assert "brought to 0.25 times their size" in resolution_text({"mpp": None, "resize": 0.25, "tile_size": 256})
+
+
+def test_shares_in_the_confusion_figure_are_of_the_true_class():
+    one = Counts.zeros(2)
+    one.confusion[:] = [[90, 10], [20, 20]]
+    figure = draw_confusion(PatientCounts(["test"], ["A"], [one], "components"), NAMES)
+    # From the top left, row by row; rows are the truth.
+    texts = {text.get_position()[::-1]: text.get_text() for text in figure.axes[0].texts}
+    assert [texts[place] for place in np.ndindex(2, 2)] == ["90.0 %", "10.0 %", "50.0 %", "50.0 %"]
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("predicted", "true")

@@ -1,14 +1,20 @@
 """Functions of the scripts that draw and summarise."""
 
+import base64
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from list_viewers import viewer_row
 from make_demo_cohort import make_field
 from make_demo_slides import write_slide
 from plot_training import draw_curves
-from split_patients import count_pixels
-from summarize_slides import summary_table
+from preview_batches import draw_preview
+from split_patients import count_pixels, draw_split
+from summarize_slides import small_picture, summary_table
 from visualize_network import chosen_tile, find_layer, layer_activations, layer_kernels
 
 from conftest import CLASSES, small_unet, write_image
@@ -112,3 +118,49 @@ def test_a_first_epoch_does_not_flatten_the_others():
     loss = draw_curves(history).axes[0]
     assert loss.get_ylim()[1] < 2
     assert loss.get_title(loc="left") == "Loss (validation up to 50.0 at first)"
+
+
+def test_the_split_is_drawn_with_the_shares_of_the_classes():
+    split = pd.DataFrame(
+        {
+            "patient": ["A", "A", "B"],
+            "part": ["train", "train", "val"],
+            "pixels_stroma": [10, 20, 10],
+            "pixels_epithelium": [30, 40, 10],
+        }
+    )
+    left, right = draw_split(split, ["train", "val"], CLASSES).axes
+    assert [text.get_text().strip() for text in left.texts] == ["2 images of 1 patients", "1 images of 1 patients"]
+    np.testing.assert_allclose([bar.get_width() for bar in right.patches], [30, 50, 70, 50])
+    np.testing.assert_allclose([bar.get_x() for bar in right.patches], [0, 0, 30, 50])
+
+
+def test_the_preview_shows_what_is_fed_and_where_its_loss_is_raised(rng):
+    images = rng.integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
+    changed, masks = rng.random((2, 8, 8, 3)), rng.integers(0, 2, (2, 8, 8), dtype=np.uint8)
+    edges = np.zeros((2, 8, 8))
+    edges[:, :4] = 1
+    figure = draw_preview(images, changed, masks, edges, ["a", "b"], ["#999999", "#0072B2"], "its edges")
+    stored, fed, _, outlined = (axes.images[0].get_array() for axes in figure.axes[4:])
+    np.testing.assert_array_equal(stored, images[1])
+    np.testing.assert_array_equal(fed, changed[1])
+    np.testing.assert_array_equal(outlined[:4], np.broadcast_to((0, 1, 0), (4, 8, 3)))
+    np.testing.assert_array_equal(outlined[4:], changed[1, 4:])
+
+
+def test_small_pictures_keep_their_shape(tmp_path, rng):
+    path = write_image(tmp_path / "wide.jpg", rng.integers(0, 255, (400, 1200, 3), dtype=np.uint8))
+    content = base64.b64decode(small_picture(str(path), 90))
+    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (30, 90, 3)
+
+
+def test_a_slide_is_listed_with_its_experiment_and_areas():
+    """Of the classes but the first; in pixels where their size is not known."""
+    classes = [{"name": "glass", "area_mm2": 9.0, "pixels": 9}, {"name": "gland", "area_mm2": 0.1234, "pixels": 5000}]
+    summary = {"slide": "a<b", "mpp": 0.5, "classes": classes}
+    assert viewer_row(Path("slides/deep/a<b"), summary) == {
+        "slide": '<a href="slides/deep/a%3Cb/index.html">a&lt;b</a>',
+        "experiment": "deep",
+        "area": "gland 0.123 mm²",
+    }
+    assert viewer_row(Path("slides/deep/x"), summary | {"mpp": None})["area"] == "gland 5,000 pixels"

@@ -1,8 +1,10 @@
+import json
 import shutil
 import stat
 
 import cv2
 import numpy as np
+import pytest
 import tifffile
 import write_viewer
 
@@ -43,6 +45,8 @@ def test_a_slide_of_72_000_pixels_at_half_its_resolution(tmp_path, rng):
     folder = tmp_path / "page"
     write_viewer.write_page(folder, view, str(tmp_path / "classes.tif"), summary, ["#999999", "#0072B2"], 2)
     assert (view.width, view.height) == (36_288, 262)
+    page = json.loads((folder / "slide.js").read_text().removeprefix("const SLIDE = ").removesuffix(";\n"))
+    assert page["mpp"] == pytest.approx(0.5)
     last = cv2.imread(str(folder / "slide/16/70_0.jpg"))
     assert last.shape == (262, 36_288 - 70 * 512, 3)
     shown, expected = last[..., ::-1].mean((0, 1)), image[:, -len(last[0]) * 2 :].mean((0, 1))

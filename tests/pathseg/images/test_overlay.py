@@ -40,3 +40,17 @@ def test_strips_become_pictures_that_a_jpeg_can_be(shape):
     )
     height, width = picture_of(figure).shape[:2]
     assert max(height, width) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("width", "mpp", "text", "um"), [(500, 1.0, "100 µm", 100), (2048, 8.0, "2 mm", 2000), (300, 0.25, "10 µm", 10)]
+)
+def test_the_scale_bar_is_as_long_as_it_says(width, mpp, text, um):
+    """A round length of at most a fifth of the picture."""
+    figure = draw_overlay(
+        np.full((200, width, 3), 200, np.uint8), np.zeros((200, width), np.uint8), ["a", "b"], COLORS[:2], "s", mpp
+    )
+    (bar,), (label,) = figure.axes[0].patches, figure.axes[0].texts
+    assert label.get_text() == text
+    assert bar.get_width() == pytest.approx(um / mpp)
+    assert bar.get_width() <= width / 5

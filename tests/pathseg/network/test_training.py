@@ -18,9 +18,10 @@ from conftest import ROOT, small_unet
 from pathseg.errors import TrainingError
 from pathseg.labels.values import IGNORE
 from pathseg.network import state, training
+from pathseg.network.board import contact_sheet
 from pathseg.network.losses import cut_to
 from pathseg.network.optimisation import decay_of, make_optimizer, make_schedule
-from pathseg.network.running_metrics import RunningMetrics, class_rates
+from pathseg.network.running_metrics import RunningMetrics, class_rates, epoch_scores
 from pathseg.network.state import StateFolder
 from pathseg.tiles.batches import epoch_plan
 
@@ -314,6 +315,19 @@ def test_metrics_leaves_ignored_pixels_out():
     assert metrics.mean_loss() == 0.5
 
 
+def test_an_epoch_has_the_scores_of_both_phases():
+    phases = {name: RunningMetrics(2, torch.device("cpu")) for name in ("train", "val")}
+    for phase, counts, loss in (("train", [80, 20, 20, 80], 2.0), ("val", [50, 0, 30, 20], 3.0)):
+        phases[phase].confusion += torch.tensor(counts)
+        phases[phase].loss += loss
+        phases[phase].tiles = 2
+    scores = epoch_scores(phases, ["a", "b"])
+    expected = {"train_loss": 1.0, "val_loss": 1.5, "train_accuracy": 0.8, "val_accuracy": 0.7}
+    expected |= {"train_dice": 0.8, "val_dice": (100 / 130 + 40 / 70) / 2}
+    expected |= {"val_dice_a": 100 / 130, "val_dice_b": 40 / 70}
+    assert scores == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("n_classes", [15, 16, 20])
 def test_metrics_of_many_classes(n_classes):
     metrics = RunningMetrics(n_classes, torch.device("cpu"))
@@ -338,3 +352,14 @@ def test_tensorboard_shows_losses_rates_and_pictures(folder):
         assert {f"{phase}/{name}/{rate}" for name in "ab" for rate in rates} <= scalars
     assert [event.step for event in events.Scalars("learning_rate")] == [0, 1, 2]
     assert [event.step for event in events.Images("val/image_truth_prediction")] == [0, 1, 2]
+
+
+def test_pictures_are_the_image_its_truth_and_the_prediction():
+    images = torch.full((1, 3, 6, 6), 7, dtype=torch.uint8)
+    masks = torch.zeros(1, 6, 6, dtype=torch.uint8)
+    masks[:, :, 3:] = 1
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[:, 1] = 1
+    sheet = contact_sheet(images, masks, logits)
+    assert sheet.shape == (4, 12, 3)
+    np.testing.assert_array_equal(sheet[0, :, 0], [7] * 4 + [0, 0, 255, 255] + [255] * 4)
