@@ -24,9 +24,19 @@ def test_the_configuration_page_is_made_from_the_schema():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, place = target.partition("#")
+        other = page.parent / name if name else page
+        assert other.exists(), target
+        assert not place or place in places(other), target
+
+
+def places(page):
+    """Return what a link can lead to within a page: its headings, as hosts of repositories name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_readmes_configuration_is_right():

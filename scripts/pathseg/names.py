@@ -1,7 +1,7 @@
 """What names and paths may hold, so that no shell, command line, disk or spreadsheet takes them apart.
 
 A name becomes a part of file names and of Snakemake's command line, which its Slurm plugin hands to a shell. What holds
-on one machine and not on a cluster is refused on both; tests/workflow/test_names.py sends what is allowed to Slurm.
+on one machine and not on a cluster is refused on both; tests/workflow/test_slurm.py sends what is allowed to Slurm.
 """
 
 import unicodedata

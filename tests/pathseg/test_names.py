@@ -1,4 +1,4 @@
-"""What names and paths may hold. That what is allowed works, and how, is in tests/workflow/test_names.py."""
+"""What names and paths may hold. That what is allowed works, and how, is in tests/workflow/test_slurm.py."""
 
 import pytest
 

@@ -73,4 +73,5 @@ def test_a_state_that_cannot_be_removed_loses_no_model(job, monkeypatch):
 
     monkeypatch.setattr(os, "rmdir", busy)
     train(torch.device("cpu"), job)
+    assert Path(job.state).is_dir()
     build_network(load_checkpoint(job.output["model"]), "best.pt")

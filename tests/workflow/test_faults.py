@@ -1,7 +1,8 @@
 """Faults of machines. Each ends in a message that names the cause, leaves nothing that looks complete, and a second run
 ends with what an undisturbed one gives.
 
-A process of several that dies in training is in tests/pathseg/test_parallel.py, a job that Slurm ends in test_slurm.py.
+A process of several that dies in training is in tests/pathseg/network/test_processes.py, a job that Slurm ends in
+test_slurm.py.
 """
 
 import gzip

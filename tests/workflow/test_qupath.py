@@ -14,10 +14,11 @@ SCRIPTS = sorted((ROOT / "scripts/qupath").glob("*.groovy"))
 
 
 @pytest.fixture(scope="module")
-def with_project(finished):
-    """The finished project with a QuPath project. Tests must not change it, but for what its scripts do."""
-    finished.snakemake("qupath")
-    return finished
+def with_project(finished, tmp_path_factory):
+    """A copy of the finished project with a QuPath project. Tests must not change it, but for what its scripts do."""
+    workflow = finished.copy(tmp_path_factory.mktemp("qupath") / "project")
+    workflow.snakemake("qupath")
+    return workflow
 
 
 def objects_of(folder, number):

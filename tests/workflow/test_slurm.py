@@ -1,19 +1,32 @@
-"""The small project through a real Slurm: what a cluster does, on one node with two devices that stand for GPUs."""
+"""The small project through a real Slurm: what a cluster does, on one node with two devices that stand for GPUs.
+
+Names of slides and folders go through it too: what a shell would take apart is refused, what may be arrives. All that
+needs the node is in this file, because a machine has one, and the tests of two files may run at once.
+"""
 
 import itertools
+import json
 import re
 import shutil
 import subprocess
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
+import yaml
 
+from conftest import CLASSES, ROOT, small_unet
+from pathseg_demo.synthesis import draw_field, draw_patient
 from slurm_node import OPTIONS
-from workflow_conftest import Workflow, copy_workflow, write_project
+from workflow_conftest import Workflow, copy_workflow, write_project, write_slide
 
 MODEL = "results/models/default/holdout/best.pt"
+HOSTILE = {"a$(touch PWNED).svs": "has $", "a`touch PWNED`.svs": "has `", "Smith, John.svs": "has ,"}
+# Every sign that is allowed, letters of other languages in both of Unicode's forms, and folders that hold still more.
+AWKWARD = ["Größe 組織 #1;&[2](3)=+@~^'x.-_", "Ba\u0308rn 2"]
+FOLDER = "a, b's 100%u;&#[1]"
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +112,56 @@ def test_a_cancelled_training_goes_on(slurm, finished, tmp_path):
     assert "goes on from" in log
     one, other = (torch.load(w.folder / MODEL, weights_only=True)["model_dict"] for w in (undisturbed, cancelled))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def with_model(tmp_path):
+    """A project of a model and nothing else."""
+    workflow = copy_workflow(tmp_path / "p")
+    network = small_unet()
+    content = network.architecture | {"model_dict": network.state_dict(), "classes": CLASSES, "mpp": 1.0}
+    torch.save(content, workflow.folder / "m.pt")
+    config = {"classes": [{"name": "stroma", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}]}
+    config |= {"tiles": {"mpp": 1.0}, "model": "m.pt"}
+    (workflow.folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
+    return workflow
+
+
+def draw(path):
+    """Draw a small slide."""
+    path.parent.mkdir(exist_ok=True, parents=True)
+    rng = np.random.default_rng(0)
+    image, _ = draw_field(draw_patient(rng), 200, 300, rng)
+    write_slide(path, image)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_shell_would_take_apart_is_refused(with_model, slurm, name):
+    workflow = with_model
+    draw(workflow.folder / "scans" / name)
+    workflow.environment = slurm.environment
+    printed = workflow.snakemake("predict", *OPTIONS, "--config", "slides=scans/*.svs", check=False)
+    assert HOSTILE[name] in printed
+    assert "Traceback" not in printed
+    assert not list(workflow.folder.rglob("PWNED"))
+    assert not (workflow.folder / "results").exists()
+
+
+def test_awkward_names_that_are_allowed_arrive(with_model, slurm):
+    workflow = with_model
+    for name in AWKWARD:
+        draw(workflow.folder / FOLDER / f"{name}.tif")
+    workflow.environment = slurm.environment
+    workflow.configure(slides="*/*.tif")
+    printed = workflow.snakemake("predict", *OPTIONS)
+    assert printed.count("has been submitted with SLURM jobid") >= len(AWKWARD)
+    for name in AWKWARD:
+        summary = json.loads((workflow.folder / f"results/slides/model-m/{name}/summary.json").read_text())
+        assert summary["slide"] == name
+        assert summary["file"] == f"{FOLDER}/{name}.tif"
+
+
+def test_no_other_file_needs_the_node():
+    """Another worker would run it at the same time, and skip all that is here."""
+    files = (ROOT / "tests").rglob("test_*.py")
+    assert [file.name for file in files if re.search(r"def \w+\(.*\bslurm\b", file.read_text())] == ["test_slurm.py"]

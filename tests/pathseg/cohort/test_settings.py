@@ -52,13 +52,26 @@ def test_what_an_unpadded_network_cuts_off_is_added_around_images():
     assert (tiles["pad"], tiles["stride"]) == (0, 128)
 
 
-def test_every_key_is_described():
-    def walk(schema, path):
-        for key, sub in schema.get("properties", {}).items():
-            assert "description" in sub, f"{path}.{key}"
-            walk(sub, f"{path}.{key}")
+def keys_of(schema, path=()):
+    """Yield the path of each key of a schema, and what it says of it; those of the entries of lists too."""
+    for key, sub in schema.get("properties", {}).items():
+        yield (*path, key), sub
+        yield from keys_of(sub, (*path, key))
+    if "items" in schema:
+        yield from keys_of(schema["items"], (*path, "[]"))
 
-    walk(SCHEMA, "")
+
+def kinds_of(schema):
+    """Return which types a value may have."""
+    return {schema["type"]} if isinstance(schema.get("type"), str) else set(schema.get("type", []))
+
+
+def test_every_key_is_described():
+    described = [path for path, schema in keys_of(SCHEMA) if "description" in schema]
+    assert described == [path for path, _ in keys_of(SCHEMA)]
+    # Those of the entries of `classes` too.
+    assert ("classes", "[]", "mask_value") in described
+    assert len(described) > 80
 
 
 def test_whole_numbers_are_integers():
@@ -77,16 +90,10 @@ def test_whole_numbers_are_integers():
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_every_number_is_finite(number):
-    """Each number of the schema, wherever it stands."""
-
-    def numbers(schema, path):
-        for key, sub in schema.get("properties", {}).items():
-            kinds = {*([sub["type"]] if isinstance(sub.get("type"), str) else sub.get("type", []))}
-            if kinds & {"number", "integer"}:
-                yield [*path, key]
-            yield from numbers(sub, [*path, key])
-
-    for *blocks, key in numbers(SCHEMA, []):
+    """Each number of the schema, but for those in lists."""
+    paths = [path for path, schema in keys_of(SCHEMA) if kinds_of(schema) & {"number", "integer"} and "[]" not in path]
+    assert len(paths) > 40
+    for *blocks, key in paths:
         config = {key: number}
         for block in reversed(blocks):
             config = {block: config}
@@ -97,18 +104,14 @@ def test_every_number_is_finite(number):
 
 def test_every_number_has_limits():
     """A number that only memory, or the width of a float, limits would end in a job."""
-
-    def walk(schema, path):
-        kinds = {*([schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", []))}
-        if kinds & {"integer", "number"}:
-            assert {"minimum", "exclusiveMinimum"} & set(schema), path
-            assert {"maximum", "exclusiveMaximum"} & set(schema), path
-        for key, sub in schema.get("properties", {}).items():
-            walk(sub, f"{path}.{key}")
-        if "items" in schema:
-            walk(schema["items"], f"{path}[]")
-
-    walk(SCHEMA, "")
+    numbers = 0
+    for path, schema in keys_of(SCHEMA):
+        for value in (schema, schema.get("items", {})):
+            if kinds_of(value) & {"integer", "number"}:
+                assert {"minimum", "exclusiveMinimum"} & set(value), path
+                assert {"maximum", "exclusiveMaximum"} & set(value), path
+                numbers += 1
+    assert numbers > 40
 
 
 def test_a_key_that_stands_twice_is_found(tmp_path):
