@@ -84,7 +84,10 @@ def confidences(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> n
 
 
 def reliability(sample: pd.DataFrame, start: Calibration) -> tuple[Calibration, dict[str, np.ndarray]]:
-    """Fit the calibration, and count confidences before, after, and on patients that it was fitted without."""
+    """Fit the calibration, and count confidences before, after, and on patients that it was fitted without.
+
+    Parameters are what `sample_images` returns, and the shifts that need no data; counts are those of `confidences`.
+    """
     n_classes = len(start.bias)
     logits = sample[list(range(n_classes))].to_numpy()
     truth, weights, patients = (sample[name].to_numpy() for name in ("truth", "weight", "patient"))
@@ -99,7 +102,7 @@ def reliability(sample: pd.DataFrame, start: Calibration) -> tuple[Calibration, 
 
 
 def table_of(counts: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Return confidences as a table: `calibration`, `probability`, pixels that are `wrong` and `right`."""
+    """Return confidences [256, 2] as a table: `calibration`, `probability`, pixels that are `wrong` and `right`."""
     return pd.concat(
         pd.DataFrame(
             {"calibration": name, "probability": np.arange(LEVELS) / 255, "wrong": of[:, 0], "right": of[:, 1]}

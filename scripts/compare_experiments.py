@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pathseg.errors import DatabaseError
+from pathseg.errors import DatabaseError, counted
 from pathseg.figures import save_figure
 from pathseg.logs import start_log
 from pathseg.scores.counts import PatientCounts, pooled
@@ -98,7 +98,7 @@ def draw_comparison(table: pd.DataFrame, classes: list[dict[str, Any]]) -> Figur
         for axes, column in zip(row, shown, strict=True):
             _draw_panel(axes, rows, column, experiments, classes)
             what = "pooled Dice" if column == "dice" else f"difference to {experiments[0]}"
-            axes.set(xlabel=f"{what}, {ends}", title=f"{part}, {rows['patients'].iloc[0]} patients")
+            axes.set(xlabel=f"{what}, {ends}", title=f"{part}, {counted(rows['patients'].iloc[0], 'patient')}")
         row[0].set_yticks(range(len(experiments)), experiments)
         row[0].set_ylim(len(experiments) - 0.5, -0.5)
     handles, labels = panels[0][0].get_legend_handles_labels()

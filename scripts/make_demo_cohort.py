@@ -29,7 +29,7 @@ def make_field(patient: Patient, image_path: str, mask_path: str, rng: np.random
 
 
 def write_png(path: str, pixels: np.ndarray) -> None:
-    """Write a PNG under a temporary name and rename it."""
+    """Write uint8 [H, W, 3] BGR, or [H, W], as PNG under a temporary name and rename it."""
     with atomic_path(path) as temporary:
         # Encoded first: OpenCV does not say why it cannot write a file.
         temporary.write_bytes(cv2.imencode(".png", pixels)[1])

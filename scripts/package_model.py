@@ -43,7 +43,7 @@ def documentation(name: str, record: dict[str, Any], cards: list[str]) -> str:
 
 
 def tried(networks: list[UNet], side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image and what the networks give for it in PyTorch, as the graph takes and gives them."""
+    """Return an image [1, 3, S, S] and what the networks give for it in PyTorch [1, C, S, S], as the graph does."""
     pixels = trial_pixels(side)
     with torch.no_grad():
         return pixels, ProbabilityGraph(networks).eval()(torch.from_numpy(pixels)).numpy()

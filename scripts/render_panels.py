@@ -86,7 +86,7 @@ def chosen_tiles(scores: np.ndarray, samples: list[str], per_group: int) -> list
     Parameters
     ----------
     scores
-        Dice of each tile; NaN where it has none.
+        Dice of each tile [n]; NaN where it has none.
     samples
         Whose image each tile is from.
     per_group

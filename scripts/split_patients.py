@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pathseg.cohort.splitting import read_parts, write_parts
-from pathseg.errors import as_list
+from pathseg.errors import as_list, counted
 from pathseg.figures import save_figure
 from pathseg.files import atomic_path
 from pathseg.images.masks import read_labels
@@ -69,7 +69,9 @@ def draw_split(split: pd.DataFrame, parts: list[str], classes: list[dict[str, An
     images, patients = by_part.size().reindex(parts), by_part["patient"].nunique().reindex(parts)
     left.barh(parts, images, color="#56B4E9")
     for row, part in enumerate(parts):
-        left.text(images[part], row, f" {images[part]} images of {patients[part]} patients", va="center")
+        left.text(
+            images[part], row, f" {counted(images[part], 'image')} of {counted(patients[part], 'patient')}", va="center"
+        )
     left.set(xlabel="images", title="No patient is in two parts", xlim=(0, images.max() * 1.75))
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.grid(visible=False)

@@ -39,7 +39,7 @@ def figures_of(
     classes: list[dict[str, Any]],
     calibrations: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Draw all figures, by name."""
+    """Draw all figures, by name; `calibrations` are what `read_calibrations` returns, [256, 2] each."""
     return {
         "confusion": draw_confusion(patients, [class_["name"] for class_ in classes]),
         "calibration": draw_calibration(patients, table, calibrations),

@@ -18,6 +18,7 @@ import torch
 
 from pathseg import __version__
 from pathseg.digests import digest
+from pathseg.errors import counted
 from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
 from pathseg.network.checkpoint import Checkpoint, class_names, load_checkpoint
@@ -139,10 +140,10 @@ def score_lines(scores: pd.DataFrame, names: list[str]) -> str:
     pooled = scores[scores["over"] == "pooled"].set_index(["part", "class", "score"])
     lines = ["| part | class | " + " | ".join(SHOWN.values()) + " |", "|---" * (2 + len(SHOWN)) + "|"]
     for part in dict.fromkeys(scores["part"]):
-        patients = pooled.loc[part]["patients"].iloc[0]
+        patients = int(pooled.loc[part]["patients"].iloc[0])
         for name in names:
             cells = [_cell(pooled, (part, name, score)) for score in SHOWN]
-            lines.append(f"| {part}, {patients} patients | {name} | " + " | ".join(cells) + " |")
+            lines.append(f"| {part}, {counted(patients, 'patient')} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -187,8 +188,9 @@ def limits_text(scores: pd.DataFrame, names: list[str]) -> str:
     for part, rows in scores.groupby("part", sort=False):
         count = int(rows["patients"].iloc[0])
         if count < 10:
-            number = f"{count} patients" if count > 1 else "1 patient"
-            lines.append(f"- The {part} scores are of {number} only, which says little about the next.")
+            lines.append(
+                f"- The {part} scores are of {counted(count, 'patient')} only, which says little about the next."
+            )
     calibration = scores[(scores["score"] == "ece") & (scores["over"] == "pooled")]
     if scores["images_too_large"].max() > 0:
         lines.append(

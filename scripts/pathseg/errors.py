@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each message names the file, row or key, and says what to do."""
+"""Errors that a user can act on: each message names the file, row or key, and says what to do; and how to say it."""
 
 MOST_LINES = 20
 
@@ -7,6 +7,11 @@ def as_list(lines: list[str]) -> str:
     """Return lines of a message below each other, the first of them if they are many."""
     more = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     return "\n  ".join([*lines[:MOST_LINES], *more])
+
+
+def counted(number: int, name: str) -> str:
+    """Say how many there are of something."""
+    return f"{number} {name}" + ("s" if number != 1 else "")
 
 
 class PathsegError(Exception):

@@ -31,7 +31,7 @@ def class_picture(indices: np.ndarray, colors: list[str]) -> np.ndarray:
 
 
 def show(axes: Axes, picture: np.ndarray, title: str = "", **options: object) -> None:
-    """Draw a picture without ticks or grid."""
+    """Draw a picture [H, W] or [H, W, 3] without ticks or grid."""
     axes.imshow(picture, **options)  # type: ignore[arg-type]
     axes.set_title(title, fontsize=10, fontweight="normal")
     axes.set_xticks([])

@@ -130,7 +130,7 @@ def test_the_split_is_drawn_with_the_shares_of_the_classes():
         }
     )
     left, right = draw_split(split, ["train", "val"], CLASSES).axes
-    assert [text.get_text().strip() for text in left.texts] == ["2 images of 1 patients", "1 images of 1 patients"]
+    assert [text.get_text().strip() for text in left.texts] == ["2 images of 1 patient", "1 image of 1 patient"]
     np.testing.assert_allclose([bar.get_width() for bar in right.patches], [30, 50, 70, 50])
     np.testing.assert_allclose([bar.get_x() for bar in right.patches], [0, 0, 30, 50])
 

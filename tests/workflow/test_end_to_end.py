@@ -79,7 +79,7 @@ def test_scores_are_of_patients_that_training_has_not_seen(finished):
     dice = overall.query("part == 'test' and over == 'pooled' and score == 'dice'")["value"]
     for value in dice:
         assert f"| {value:.3f}" in card
-    assert re.search(r"^\| test, 1 patients \| None \| 0\.", card, re.MULTILINE)
+    assert re.search(r"^\| test, 1 patient \| None \| 0\.", card, re.MULTILINE)
 
 
 def test_slide_outputs_agree_with_each_other(finished):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pathseg.cohort.settings import Settings, doubled_keys, load_schema, load_settings
 from pathseg.cohort.tables import Row, fetched_or_here, from_here, missing_files, read_samples, read_slides, why_no_file
-from pathseg.errors import ConfigError, TableError, as_list
+from pathseg.errors import ConfigError, TableError, as_list, counted
 from pathseg.names import path_fault
 
 LONGEST_MODEL_NAME = 58
@@ -167,11 +167,6 @@ def folds_and_parts(settings: Settings, samples: list[Row]) -> tuple[list[str], 
     folds = [f"fold{k}" for k in range(1, (split["folds"] or 0) + 1)]
     held_out = ["test"] if split["test"] or any(row["part"] == "test" for row in samples) else []
     return folds or ["holdout"], [*(folds or ["train", "val"]), *held_out]
-
-
-def counted(number: int, name: str) -> str:
-    """Say how many there are of something."""
-    return f"{number} {name}" + ("s" if number != 1 else "")
 
 
 def given_name(model: str) -> str:

@@ -100,7 +100,7 @@ class BlockCache:
         self.bytes = 0
 
     def get(self, key: Hashable, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the block of a key, decoded now if it is not there."""
+        """Return the block of a key, uint8 [h, w, 3], decoded now if it is not there."""
         with self._lock:
             block = self._blocks.get(key)
             if mine := block is None:

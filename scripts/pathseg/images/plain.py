@@ -34,7 +34,7 @@ def read_plain_image(path: Path) -> np.ndarray:
 
 
 def decode(path: Path) -> np.ndarray:
-    """Decode with OpenCV without any conversion, after a look at the size that the header claims."""
+    """Decode with OpenCV without any conversion, as [H, W] or [H, W, channels], after a look at the header's size."""
     try:
         count = cv2.imcount(str(path))
         pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

@@ -289,5 +289,5 @@ def _pieces(polygon: Polygon, step: int) -> list[Polygon]:
 
 
 def to_full_resolution(geometries: np.ndarray, factor_x: float, factor_y: float) -> np.ndarray:
-    """Scale coordinates by (factor_x, factor_y) to a slide's finest pixels, rounded to hundredths."""
+    """Scale geometries [n] by (factor_x, factor_y) to a slide's finest pixels, rounded to hundredths."""
     return shapely.transform(geometries, lambda points: np.round(points * (factor_x, factor_y), 2))

@@ -143,8 +143,8 @@ def weighted_cross_entropy(
 def soft_dice_loss(log_probabilities: Tensor, masks: Tensor) -> Tensor:
     """One minus the Dice overlap of probabilities and masks, averaged over the classes that the batch holds.
 
-    Sums run over the whole batch of all processes, as in Milletari, Navab and Ahmadi (2016), doi
-    10.1109/3DV.2016.79.
+    It is of log-probabilities float32 [N, C, H, W] and masks int64 [N, H, W]. Sums run over the whole batch of all
+    processes, as in Milletari, Navab and Ahmadi (2016), doi 10.1109/3DV.2016.79.
     """
     known = (masks != IGNORE)[:, None]
     probability = log_probabilities.exp() * known

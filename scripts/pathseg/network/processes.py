@@ -55,7 +55,7 @@ class _Total(torch.autograd.Function):
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """Sum a tensor over all processes. What is computed from it can be differentiated.
+    """Sum a tensor of any shape over all processes. What is computed from it can be differentiated.
 
     A loss of such sums is the same in each process, and the mean of the processes' gradients, which
     DistributedDataParallel takes, is the gradient of that loss.

@@ -87,7 +87,7 @@ def calibrate(
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> float:
-    """Return the temperature of the least cross-entropy; parameters as for `fit_calibration`."""
+    """Return the temperature of the least cross-entropy; logits [n, C] and the others as for `fit_calibration`."""
     logits = logits.astype(np.float64)
     own = logits[np.arange(len(truth)), truth]
     share = weights / weights.sum()
@@ -146,7 +146,7 @@ def match_areas(fitted: Calibration, logits: np.ndarray, truth: np.ndarray, weig
     fitted
         What `fit_calibration` has found.
     logits, truth, weights
-        As there.
+        As there: [n, C], [n], [n].
     """
     scores, share = fitted.of_logits(logits), weights / weights.sum()
     wanted = np.bincount(truth, share, scores.shape[1])

@@ -334,7 +334,7 @@ def turned(image: Tensor, turns: int, mirrored: bool) -> Tensor:
 
 
 def turned_back(image: Tensor, turns: int, mirrored: bool) -> Tensor:
-    """Undo `turned`."""
+    """Undo `turned`: [..., H, W]."""
     image = image.flip(-1) if mirrored else image
     return torch.rot90(image, -turns, (-2, -1)) if turns else image
 

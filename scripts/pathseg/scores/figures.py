@@ -56,8 +56,8 @@ def draw_calibration(patients: PatientCounts, table: pd.DataFrame, calibrations:
     patients, table
         What was counted, and the scores.
     calibrations
-        `Counts.confidence` on the validation patients: `before` calibration and, where there are several patients,
-        `unseen`, each patient by a calibration that was fitted without them.
+        `Counts.confidence` [256, 2] on the validation patients: `before` calibration and, where there are several
+        patients, `unseen`, each patient by a calibration that was fitted without them.
     """
     figure = Figure(figsize=(6, 6))
     reliability, amount = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

@@ -55,13 +55,13 @@ def pixel_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def overall_accuracy(confusion: np.ndarray) -> float:
-    """Return the share of pixels whose class is right; NaN if there are none."""
+    """Return the share of pixels whose class is right, of a confusion matrix [C, C]; NaN if there are none."""
     total = confusion.sum()
     return float(np.trace(confusion) / total) if total else float("nan")
 
 
 def mean_dice(confusion: np.ndarray) -> float:
-    """Return the Dice score averaged over the classes that are there, the background among them."""
+    """Return the Dice score averaged over the classes of [C, C] that are there, the background among them."""
     hit, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     present = truth > 0
     if not present.any():

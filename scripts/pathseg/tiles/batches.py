@@ -88,7 +88,7 @@ class Tiles:
         return f"{database.samples[within]} at x={x:.0f}, y={y:.0f}"
 
     def read(self, indices: np.ndarray) -> Batch:
-        """Return tiles in the given order."""
+        """Return the tiles of these numbers [n], in their order."""
         if self._held:
             parts = [torch.from_numpy(array[indices]) for array in self._held]
         else:
@@ -137,7 +137,7 @@ class Tiles:
         Parameters
         ----------
         plan
-            Tiles of each batch.
+            Numbers of the tiles of each batch, [n] each.
         device
             Where to.
         draw
@@ -160,7 +160,7 @@ class Tiles:
 
 
 def epoch_plan(n_tiles: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Return the tiles of each batch of an epoch: each tile once, in an order fixed by seed and epoch."""
+    """Return the numbers of the tiles of each batch of an epoch, [n] each: each once, in an order fixed by both."""
     order = torch.randperm(n_tiles, generator=generator_of(seed, epoch)).numpy()
     return np.array_split(order, math.ceil(n_tiles / batch_size))
 
