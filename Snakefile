@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -80,4 +81,7 @@ onstart:
 
 
 onsuccess:
-    print("Done. All that was made is under results; for one page of it: snakemake --report results/report.html")
+    command = ["snakemake", "--report", "results/report.html"]
+    if workflow.config_settings.configfiles:
+        command += ["--configfile", *map(str, workflow.config_settings.configfiles)]
+    print(f"Done. All that was made is under results; for one page of it: {shlex.join(command)}")

@@ -67,6 +67,11 @@ def test_the_readmes_example_predicts_an_array(tmp_path, monkeypatch, tissue_fie
     assert found["class_names"](found["model"]) == ["stroma", "epithelium"]
 
 
+def test_the_readme_names_the_snakemake_that_is_needed():
+    (needed,) = re.findall(r'^min_version\("([\d.]+)"\)', (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    assert f"Snakemake {needed} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_demos_configuration_is_right():
     load_settings(yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8")), SCHEMA)
 

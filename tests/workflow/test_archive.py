@@ -62,7 +62,8 @@ def test_the_first_run_fetches_and_the_second_trains(archive, tmp_path):
     assert table[0] == "sample\tpatient\timage\tmask"
     folder = f"epi-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
     assert f"12947_00004\t12947\t{folder}/12947_00004.tif\t{folder}/masks/12947_00004_mask.png" in table
-    workflow.snakemake("databases", *options)
+    printed = workflow.snakemake("databases", *options)
+    assert f"snakemake --report results/report.html --configfile {tmp_path}/epistroma.yaml" in printed
     assert {row["patient"] for part in ("fold1", "fold2") for row in workflow.rows_of_part(part)} == {
         "12947",
         "10260",

@@ -12,6 +12,7 @@ import tifffile
 import torch
 import yaml
 from shapely.geometry import shape
+from summarize_slides import SIDE, small_picture
 
 from conftest import small_unet, write_image
 from pathseg.table_files import read_table
@@ -97,6 +98,10 @@ def test_slide_outputs_agree_with_each_other(finished):
     assert sum(f["properties"]["measurements"]["Area µm²"] for f in features) == pytest.approx((classes == 1).sum())
     table = pd.read_csv(folder.parent / "summary.tsv", sep="\t")
     assert set(table["slide"]) == {"slide 0", "slide 1"}
+    page = (folder.parent / "summary.html").read_text()
+    for name in ("slide 0", "slide 1"):
+        picture = small_picture(str(folder.with_name(name) / "overlay.jpg"), SIDE)
+        assert f'{picture}" alt=""><figcaption>{name}</figcaption>' in page
 
 
 def test_a_second_run_has_nothing_to_do(finished):

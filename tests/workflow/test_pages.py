@@ -83,3 +83,6 @@ def test_a_slide_is_looked_at(project, browser):
     browser.run(slide)
     assert browser.run(f"return {opacity}") == pytest.approx(0.8)
     assert browser.errors() == []
+    # Another look of the page is written into each.
+    project.edit("scripts/viewer/viewer.css", lambda text: text + "body { color: red; }\n")
+    assert project.planned("view") == {"write_viewer": 2, "list_viewers": 1, "view": 1}

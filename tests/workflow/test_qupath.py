@@ -87,6 +87,9 @@ def test_a_second_run_adds_a_slide_and_leaves_what_a_person_has_done(with_projec
         assert file == project.folder / f"results/slides/default/{slide['slide']}/annotations.geojson.gz"
         assert file.is_file()
     assert project.planned("qupath") == {}
+    # A script of another version is brought in.
+    project.edit("scripts/qupath/Import suggestions.groovy", lambda text: text + "// new\n")
+    assert project.planned("qupath") == {"write_qupath_project": 1, "qupath": 1}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -45,15 +45,25 @@ def test_a_changed_number_of_epochs_rebuilds_no_database(project):
     assert project.planned() == AFTER_TRAINING
 
 
+def test_the_preview_follows_what_it_shows(project):
+    """The strength of gaps is written on it; how fast is learned is not."""
+    project.configure(training={"edge_w0": 3})
+    assert project.planned() == {"preview_batches": 1, **AFTER_TRAINING}
+    project.configure(training={"edge_w0": 10, "learning_rate": 0.01})
+    assert project.planned() == AFTER_TRAINING
+
+
 def test_a_new_slide_is_predicted_alone(project):
     write_slide(project.folder / "data/new.tif", cv2.imread(str(project.folder / "data/images/0.png")))
     project.edit("data/slides.tsv", lambda text: text + "new.tif\n")
     assert project.planned() == {"predict_slide": 1, "summarize_slides": 1, "summarize_run": 1}
 
 
-def test_a_changed_panel_setting_draws_panels(project):
+def test_a_changed_setting_of_pictures_draws_them(project):
     project.configure(panels={"per_group": 1})
     assert project.planned() == {"render_panels": 1, "summarize_run": 1}
+    project.configure(panels={"per_group": 2}, network_pictures={"tile": 1})
+    assert project.planned() == {"visualize_network": 1, "summarize_run": 1}
 
 
 def test_a_changed_class_colour_does_not_train(project):

@@ -39,7 +39,10 @@ def shard(indices: Any) -> slice:
 
 
 class _Total(torch.autograd.Function):
-    """Sum over the processes; the gradient is summed likewise."""
+    """Sum over the processes; the gradient is summed likewise.
+
+    PyTorch's own (torch.distributed.nn.functional.all_reduce) is deprecated, and what takes its place is private.
+    """
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:
