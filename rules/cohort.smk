@@ -5,8 +5,9 @@ In: the sample table. Out: <results>/cohort: the part of each patient, and a fig
 
 
 # Which patient is in which part is decided when the workflow is read (below), so that the plan is known from the start.
-# This rule writes it down, beside its outputs in parts.json: who is there keeps their part. That file is none of the
-# outputs, which Snakemake removes before each run and keeps where storage plugins do. Delete it to divide anew.
+# This rule writes it down, beside its outputs in parts.json: who is there keeps their part. So does build_database, which
+# may be asked for alone. That file is none of the outputs, which Snakemake removes before each run and keeps where storage
+# plugins do. Delete it to divide anew.
 rule split_patients:
     """The part of each patient."""
     input:

@@ -129,6 +129,16 @@ def parts_file(wildcards=None, output=None):
     return str(Path(in_working_folder(rules.split_patients.output.split)).with_name("parts.json"))
 
 
+def part_of_each(wildcards, output):
+    """Return the part of each patient."""
+    return {row["patient"]: row["part"] for row in COHORT}
+
+
+def split_settings(wildcards, output):
+    """Return how patients are divided."""
+    return SETTINGS["split"]
+
+
 def in_parts(*parts):
     """Return the rows of the sample table whose patients are in the given parts, in the table's order."""
     return [row for row in COHORT if row["part"] in parts]

@@ -30,6 +30,10 @@ rule build_database:
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
         database=SETTINGS["database"],
+        # Written down before anything learns from it. Not recorded: of others' parts no database depends.
+        parts=part_of_each,
+        parts_file=parts_file,
+        split=split_settings,
     message:
         "Cut the tiles of {wildcards.part}"
     script:

@@ -18,7 +18,9 @@ import numpy as np
 
 from pathseg import __version__
 from pathseg.cohort.rows import with_files
+from pathseg.cohort.splitting import note_parts
 from pathseg.digests import digest
+from pathseg.errors import as_list
 from pathseg.files import atomic_path, file_digest
 from pathseg.geometry import tile_starts
 from pathseg.images.resampling import ResampledSlide
@@ -269,6 +271,8 @@ def build(
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params, files = snakemake.params, snakemake.input
+    if changes := note_parts(params.parts_file, params.parts, params.split):
+        log.warning(as_list(changes))
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     labelling = Labelling(params.classes, params.ignore_value, params.outside)
     with atomic_path(snakemake.output.database) as temporary:

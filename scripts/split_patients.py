@@ -8,7 +8,7 @@ figure : PNG
     Images and patients of each part, and the share of each class.
 
 Beside them `parts.json` is brought up to date: the part of each patient, and the settings by which they were divided.
-The workflow looks at it the next time, so that everyone keeps their part.
+The workflow looks at it the next time, so that everyone keeps their part. `build_database` does so too.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +19,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pathseg.cohort.splitting import read_parts, write_parts
+from pathseg.cohort.splitting import note_parts
 from pathseg.errors import as_list, counted
 from pathseg.figures import save_figure
-from pathseg.files import atomic_path
 from pathseg.images.masks import read_labels
 from pathseg.labels.geojson import is_annotation_file, read_annotations
 from pathseg.labels.values import class_counts, to_class_indices
@@ -88,23 +87,13 @@ def draw_split(split: pd.DataFrame, parts: list[str], classes: list[dict[str, An
     return figure
 
 
-def note_moves(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """Return a line for each patient who is in another part than before."""
-    return [
-        f"{patient}: from {before[patient]} to {part}"
-        for patient, part in now.items()
-        if before.get(patient, part) != part
-    ]
-
-
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params, output = snakemake.params, snakemake.output
     rows = pd.DataFrame(params.rows)
-    before, now = read_parts(params.parts_file), dict(zip(rows["patient"], rows["part"], strict=True))
-    # Who is no longer in the table is remembered, and comes back to the same part.
-    with atomic_path(params.parts_file) as temporary:
-        write_parts(temporary, read_parts(params.parts_file, params.split) | now, params.split)
+    now = dict(zip(rows["patient"], rows["part"], strict=True))
+    if changes := note_parts(params.parts_file, now, params.split):
+        log.warning(as_list(changes))
     pixels = count_pixels(list(snakemake.input.masks), params.classes, params.ignore_value, snakemake.threads)
     for number, class_ in enumerate(params.classes):
         rows[f"pixels_{class_['name']}"] = pixels[:, number]
@@ -112,8 +101,3 @@ if __name__ == "__main__":
     parts = [part for part in params.parts if part in set(now.values())]
     save_figure(draw_split(rows, parts, params.classes), output.figure)
     log.info("patients by part: %s", ", ".join(f"{part} {list(now.values()).count(part)}" for part in parts))
-    if before:
-        moved = note_moves(before, now)
-        log.info("%d patients are new, %d moved", len(set(now) - set(before)), len(moved))
-        if moved:
-            log.warning("patients moved, by the table or by other `split` settings:\n  %s", as_list(moved))

@@ -1,6 +1,7 @@
 """What runs again after a change, read from a dry run: what follows from it, and nothing else."""
 
 import re
+import shutil
 import time
 
 import cv2
@@ -160,9 +161,18 @@ def test_an_image_more_moves_nobody(project, patient):
     assert planned.get("build_database", 0) <= 1
     printed = project.snakemake("results/cohort/split.tsv")
     assert before.items() <= project.parts().items()
-    assert f"{int(patient not in before)} patients are new, 0 moved" in printed
+    assert ("1 new patient, 0 moved" in printed) == (patient not in before)
     del planned["split_patients"]
     assert project.planned() == planned
+
+
+def test_whatever_is_asked_for_who_is_where_is_written_down_first(project):
+    """A file that is trained on is enough; a patient who comes later moves nobody."""
+    before = project.parts()
+    for folder in ("cohort", "databases"):
+        shutil.rmtree(project.folder / "results" / folder)
+    project.snakemake("results/databases/val.h5")
+    assert project.parts() == before
 
 
 def test_other_split_settings_divide_anew_and_the_log_says_who_moved(project):

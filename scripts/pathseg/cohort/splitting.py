@@ -5,12 +5,14 @@ Only the standard library is used: this runs each time that the workflow is read
 
 import hashlib
 import json
+import os
+import socket
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pathseg.errors import SplitError
+from pathseg.errors import SplitError, counted
 
 
 def part_shares(val: float, test: float, folds: int | None) -> dict[str, float]:
@@ -142,6 +144,31 @@ def read_parts(path: str | Path, split: dict[str, Any] | None = None) -> dict[st
         raise SplitError(
             f"{path}: says which part each patient is in, and cannot be read ({error}); delete it to divide them anew"
         ) from error
+
+
+def note_parts(path: str | Path, parts: dict[str, str], split: dict[str, Any]) -> list[str]:
+    """Write down where patients are placed, if that is not yet there; say who is new and who has moved since.
+
+    Jobs do it before anything learns from the division. Several may at once: they write the same. Who is no longer in
+    the table is remembered, and comes back to the same part.
+    """
+    before, known = read_parts(path), read_parts(path, split)
+    if parts.items() <= known.items():
+        return []
+    # Not `atomic_path`, which takes away what others are writing.
+    temporary = Path(path).with_name(f".{socket.gethostname()}.{os.getpid()}.parts")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    write_parts(temporary, known | parts, split)
+    temporary.replace(path)
+    if not before:
+        return []
+    moved = [
+        f"{patient}: from {before[patient]} to {part}"
+        for patient, part in parts.items()
+        if before.get(patient, part) != part
+    ]
+    new = counted(len(set(parts) - set(before)), "new patient")
+    return [f"{new}, {len(moved)} moved, by the table or by `split`", *moved]
 
 
 def write_parts(path: str | Path, parts: dict[str, str], split: dict[str, Any]) -> None:

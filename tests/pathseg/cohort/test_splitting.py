@@ -4,7 +4,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathseg.cohort.splitting import divide, part_shares, read_parts, write_parts
+from pathseg.cohort.splitting import divide, note_parts, part_shares, read_parts, write_parts
 
 SPLIT = {"val": 0.2, "test": 0.2, "folds": None, "seed": 1}
 
@@ -84,6 +84,19 @@ def test_other_settings_divide_anew_and_the_table_goes_before_all(tmp_path):
     other = next(part for part in ("train", "val") if part != before["p3"])
     after = divide(cohort(images, {"p3": other}), SPLIT, kept)
     assert {name: part for name, part in after.items() if before[name] != part} == {"p3": other}
+
+
+def test_what_is_noted_is_what_is_new_or_has_moved(tmp_path):
+    kept = tmp_path / "cohort" / "parts.json"
+    assert note_parts(kept, {"a": "train", "b": "val"}, SPLIT) == []
+    assert note_parts(kept, {"a": "train"}, SPLIT) == []
+    said = note_parts(kept, {"a": "val", "c": "train"}, SPLIT)
+    assert said == ["1 new patient, 1 moved, by the table or by `split`", "a: from train to val"]
+    # Who is gone is remembered, while the settings are the same.
+    assert read_parts(kept, SPLIT) == {"a": "val", "b": "val", "c": "train"}
+    note_parts(kept, {"a": "val"}, SPLIT | {"seed": 2})
+    assert read_parts(kept) == {"a": "val"}
+    assert [path.name for path in kept.parent.iterdir()] == ["parts.json"]
 
 
 def test_seed_matters_and_the_order_of_the_table_does_not():
