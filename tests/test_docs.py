@@ -3,6 +3,8 @@
 import re
 import sys
 
+import docutils.core
+import jinja2
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,15 @@ def test_each_weakness_of_the_tutorial_has_a_test():
         assert tests, name
         for test in tests:
             assert f"def {test}(" in code, f"{name}: {test}"
+
+
+@pytest.mark.parametrize("caption", sorted((ROOT / "report").glob("*.rst")), ids=lambda path: path.stem)
+def test_a_caption_takes_any_name(caption):
+    """A name that ends with an underscore is a link in reStructuredText."""
+    job = {"wildcards": dict.fromkeys(("experiment", "fold", "slide"), "a_"), "params": {"layer": "a_"}}
+    text = jinja2.Template(caption.read_text(encoding="utf-8")).render(snakemake=job)
+    page = docutils.core.publish_parts(text, writer_name="html", settings_overrides={"warning_stream": False})["body"]
+    assert "system-message" not in page
 
 
 def test_the_picture_of_rules_shows_them_all():
