@@ -33,6 +33,8 @@ def name_fault(name: str) -> str | None:
         return fault
     if name.startswith("."):
         return "begins with a dot, which hides files"
+    if name.endswith("."):
+        return "ends with a dot, which some disks drop"
     if name.startswith("'") or name.endswith("'"):
         return "begins or ends with an apostrophe, which Snakemake's command line drops"
     for character in name:
@@ -44,7 +46,8 @@ def name_fault(name: str) -> str | None:
 def path_fault(path: str) -> str | None:
     """Say why a file that becomes an input may not have this path; None if it may."""
     for character in path:
-        if character in NOT_IN_PATHS or unicodedata.category(character) in HIDDEN:
+        # Snakemake writes what is not printable, such as a no-break space, as an escape that no shell takes back.
+        if character in NOT_IN_PATHS or not character.isprintable():
             return f"has {described(character)}, which a shell or Snakemake would take apart; rename the file or folder"
     if path.startswith(("'", *FORMULA_SIGNS)):
         return f"begins with {path[0]}, which a command line or a spreadsheet would misread; rename the file or folder"
@@ -91,8 +94,7 @@ def _holds_everywhere(character: str) -> bool:
     """Say whether a character may be in a name: one that is seen, and of ASCII one that was tried."""
     if character.isascii():
         return character.isalnum() or character in NAME_PUNCTUATION
-    category = unicodedata.category(character)
-    return category not in HIDDEN and category != "Zs"
+    return character.isprintable()
 
 
 def _beginning_fault(name: str) -> str | None:

@@ -16,7 +16,8 @@ def test_names_that_hold(name):
 
 
 @pytest.mark.parametrize(
-    "sign", [*'$`"\\!{}<>', "\n", "\t", "\x00", "\x1b", "\x7f", "\u202e", "\u2028", "\u200b", "\udcff"]
+    "sign",
+    [*'$`"\\!{}<>', "\n", "\t", "\x00", "\x1b", "\x7f", "\u202e", "\u2028", "\u200b", "\udcff", "\u00a0", "\u3000"],
 )
 def test_what_a_shell_takes_apart_is_in_no_name_and_in_no_path(sign):
     shown = sign if " " < sign < "\x7f" else f"U+{ord(sign):04X}"
@@ -24,13 +25,13 @@ def test_what_a_shell_takes_apart_is_in_no_name_and_in_no_path(sign):
         assert f"has {shown}" in fault
 
 
-@pytest.mark.parametrize("sign", [*",%:*?|/", "\u00a0"])
+@pytest.mark.parametrize("sign", [*",%:*?|/"])
 def test_what_only_a_path_may_hold(sign):
     assert "has " in name_fault(f"a{sign}b")
     assert path_fault(f"data/a{sign}b/x.svs") is None
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+P", "@b", "-rf", ".hidden", "'a'", "a'", " a", "a ", "", " "])
+@pytest.mark.parametrize("name", ["=1+1", "+P", "@b", "-rf", ".hidden", "'a'", "a'", "a.", " a", "a ", "", " "])
 def test_how_no_name_begins_or_ends(name):
     assert name_fault(name)
 

@@ -24,9 +24,10 @@ from workflow_conftest import Workflow, copy_workflow, write_project, write_slid
 
 MODEL = "results/models/default/holdout/best.pt"
 HOSTILE = {"a$(touch PWNED).svs": "has $", "a`touch PWNED`.svs": "has `", "Smith, John.svs": "has ,"}
-# Every sign that is allowed, letters of other languages in both of Unicode's forms, and folders that hold still more.
-AWKWARD = ["Größe 組織 #1;&[2](3)=+@~^'x.-_", "Ba\u0308rn 2"]
-FOLDER = "a, b's 100%u;&#[1]"
+# Every sign that is allowed, letters of other languages in both of Unicode's forms, the longest name, and folders that
+# hold still more.
+AWKWARD = ["Größe 組織 #1;&[2](3)=+@~^'x.-_", f"Ba\u0308rn {'組' * 54}2"]
+FOLDER = "a, b's 100%u;&#[1]*?|:~ "
 
 
 @pytest.fixture(scope="module")

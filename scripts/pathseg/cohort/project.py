@@ -104,7 +104,8 @@ def read_project(
     unfetched = archive_folder(settings)
     # A given model only predicts: the training data need not be there.
     if settings["samples"] and not models and not unfetched:
-        samples = read_samples(settings["samples"], load_schema(schemas / "samples.schema.yaml"))
+        schema = load_schema(schemas / "samples.schema.yaml")
+        samples = read_samples(settings["samples"], schema, complete)
     if settings["slides"]:
         schema = load_schema(schemas / "slides.schema.yaml")
         slides = read_slides(settings["slides"], schema, settings["slide_folder"], complete)

@@ -28,7 +28,7 @@ OTHER_TABLES = (".csv", ".txt", ".xlsx", ".xls", ".ods")
 TAKEN_SLIDE_NAMES = ("summary.tsv", "summary.html")
 
 
-def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
+def read_samples(path: str | Path, schema: dict[str, Any], complete: bool = True) -> list[Row]:
     """Read the table of images with masks.
 
     Parameters
@@ -37,6 +37,8 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         Tab-separated table; its relative file names are relative to its folder.
     schema
         `config/schemas/samples.schema.yaml`.
+    complete
+        Whether to look where links lead. Not in a job: ten thousand images take a network disk seconds.
 
     Returns
     -------
@@ -68,9 +70,10 @@ def read_samples(path: str | Path, schema: dict[str, Any]) -> list[Row]:
             row[column] = _beside(path.parent, row[column])
         row["instances"] = _beside(path.parent, row["instances"]) if row.get("instances") else None
         for column in ("image", "mask", "instances"):
-            if is_address(row[column] or "") and (fault := address_fault(row[column])):
+            # From here, not from the table: what leads to a folder may begin otherwise than its name.
+            if fault := address_fault(row[column]) if is_address(row[column] or "") else path_fault(row[column] or ""):
                 errors.append(f"{path}, line {row['line']}: {column} {row[column]} {fault}")
-        earlier = images.setdefault(os.path.realpath(row["image"]), row)
+        earlier = images.setdefault(os.path.realpath(row["image"]) if complete else row["image"], row)
         if row["sample"] != earlier["sample"]:
             errors.append(
                 f"{path}, line {row['line']}: the image of sample {row['sample']!r}, patient {row['patient']!r}, is "
@@ -118,6 +121,9 @@ def read_slides(
         fault = path_fault(row["path"]) or (is_address(row["path"]) and address_fault(row["path"], SLIDE_ENDINGS))
         if fault:
             errors.append(f"slide {shortened(row['path'])} {fault}")
+            continue
+        if fault := path_fault(row["tissue"] or ""):
+            errors.append(f"tissue {shortened(row['tissue'])} {fault}")
             continue
         row["path"], row["slide"] = _first_and_name(row["path"], folders)
         earlier = by_name.setdefault(row["slide"], row)
