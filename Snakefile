@@ -49,6 +49,7 @@ include: "rules/validation.smk"
 include: "rules/slides.smk"
 include: "rules/viewer.smk"
 include: "rules/export.smk"
+include: "rules/annotations.smk"
 include: "rules/run.smk"
 
 

@@ -1,5 +1,6 @@
 """What all rules share: the checked configuration, the tables, and what follows from them. No rules."""
 
+import glob
 import os
 import sys
 from pathlib import Path
@@ -21,9 +22,9 @@ if str(SCRIPTS) not in sys.path:
 
 from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
-from pathseg.cohort.project import Rows, check_folder, read_project, refuse_other_models
+from pathseg.cohort.project import Rows, check_folder, read_project, refuse_other_models, table_and_slides
 from pathseg.cohort.rows import without_files
-from pathseg.cohort.splitting import divided
+from pathseg.cohort.splitting import divided, read_parts
 
 DEMO = "results/demo"
 
@@ -304,6 +305,35 @@ def cards_of_exported(wildcards):
     """Return the model cards of those models, but for given ones, which have none."""
     folds = FOLDS if wildcards.fold == "all_folds" else [wildcards.fold]
     return branch(MODELS, otherwise=made(rules.write_model_card.output, experiment=wildcards.experiment, fold=folds))
+
+
+def qupath_folder():
+    """Return the folder of the QuPath project, in the working folder."""
+    return Path(in_working_folder(rules.write_qupath_project.output.project)).parent
+
+
+def exported_annotations(wildcards):
+    """Return the files of annotations that were exported from QuPath."""
+    pattern = SETTINGS["annotations"] or f"{glob.escape(str(qupath_folder() / 'annotations'))}/*.geojson"
+    exports = [SETTINGS["annotations"]] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+    if not exports:
+        raise WorkflowError(
+            f"no exported annotations are at {pattern}; in QuPath, run the script `Export all annotations` of the project "
+            "that `snakemake qupath` makes, or name other files in `annotations` of the configuration"
+        )
+    return [own_file(export) for export in exports]
+
+
+def cohort_before(wildcards, output):
+    """Return whom and what the sample table knows before it gets more rows; what depends on the output is not recorded."""
+    samples, slides = checked(table_and_slides, PROJECT, ROOT / "config" / "schemas")
+    return {
+        "samples": samples,
+        "placed": read_parts(parts_file(), SETTINGS["split"]) | {row["patient"]: row["part"] for row in COHORT},
+        "split": SETTINGS["split"],
+        "slides": {row["slide"]: row for row in slides},
+        "project": None if SETTINGS["annotations"] else str(qupath_folder()),
+    }
 
 
 def slide_file(wildcards):

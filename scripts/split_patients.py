@@ -24,6 +24,7 @@ from pathseg.errors import as_list, counted
 from pathseg.figures import save_figure
 from pathseg.images.masks import read_labels
 from pathseg.labels.geojson import is_annotation_file, read_annotations
+from pathseg.labels.regions import has_regions, within_regions
 from pathseg.labels.values import class_counts, to_class_indices
 from pathseg.logs import progress, start_log
 from pathseg.table_files import save_tsv
@@ -42,11 +43,17 @@ def count_pixels(masks: list[str], classes: list[dict[str, Any]], ignore_value: 
 
 
 def annotated_areas(path: str, names: list[str]) -> np.ndarray:
-    """Return the area of a file's annotations of each class in pixels, overlaps counted twice: int64 [C]."""
+    """Return the area of a file's annotations of each class in pixels, overlaps counted twice: int64 [C].
+
+    Of regions the background is what has no annotation.
+    """
     areas = np.zeros(len(names))
-    for annotation in read_annotations(path):
+    annotations = read_annotations(path)
+    for annotation in within_regions(annotations, names[0]):
         if annotation.name in names:
             areas[names.index(annotation.name)] += annotation.polygon.area
+    if has_regions(annotations):
+        areas[0] = max(areas[0] - areas[1:].sum(), 0)
     return areas.round().astype(np.int64)
 
 

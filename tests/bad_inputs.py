@@ -24,6 +24,7 @@ import torch
 from fetch_archive import list_samples, unpack
 from PIL import Image
 from shapely.geometry import mapping
+from take_annotations import Cohort, refuse, take_all
 
 from conftest import CLASSES, ROOT, small_unet
 from pathseg.cohort.project import check_folder, read_project
@@ -542,6 +543,40 @@ def raw_annotations(content: bytes, name: str = "a.geojson") -> Callable[[Path],
     return run
 
 
+REGION = shapely.box(1, 1, 30, 30)
+
+
+def exports(
+    *names: str, inside: str = "epithelium", at: shapely.Polygon = REGION, **changes: Any
+) -> Callable[[Path], Any]:
+    """Return what takes exports of slides, each with a region and an annotation in it."""
+
+    def run(folder: Path) -> Any:
+        cv2.imwrite(str(folder / "S1.png"), PICTURE)
+        slide = {"slide": "S1", "path": str(folder / "S1.png"), "mpp": 0.5, "patient": "P"} | changes.pop("slide", {})
+        content = {"features": [feature(at, "Region*"), feature(SQUARE, inside)]} | changes.pop("mark", {})
+        paths = [folder / f"{name}.geojson" for name in names]
+        for path in paths:
+            path.write_text(json.dumps({"type": "FeatureCollection"} | content))
+        before = {"samples": [], "placed": {}, "split": {"folds": None, "seed": 1}, "slides": {"S1": slide}}
+        before |= {"classes": CLASSES, "project": None} | changes
+        return refuse(take_all(list(map(str, paths)), Cohort(folder / "samples.tsv", **before))[-1])
+
+    return run
+
+
+def in_project(folder: Path) -> Any:
+    """Take an export of another QuPath project."""
+    (folder / "pathseg").mkdir()
+    (folder / "pathseg/project.json").write_text(json.dumps({"project": "this"}))
+    return exports("S1", mark={"pathseg": {"project": "other", "slide": "S1"}}, project=str(folder))(folder)
+
+
+def sample(**cells: str) -> dict[str, Any]:
+    """Return a row of the sample table."""
+    return {"sample": "S1", "patient": "P", "part": None, "image": "old/S1.svs", "mask": "S1.png"} | cells
+
+
 CROSSED = shapely.Polygon([(0, 0), (20, 20), (20, 0), (0, 20)])
 for name, run, words in [
     ("not JSON", raw_annotations(b"hello"), ("a.geojson: is not JSON",)),
@@ -560,6 +595,22 @@ for name, run, words in [
         ("feature 1 (epithelium) reaches to 1e+300 pixels", "export the annotations again"),
     ),
     ("of another slide", features(feature(shapely.box(900, 900, 950, 950))), ("lies outside of",)),
+    ("no class, in a region", exports("S1", inside=None), ("S1.geojson: 1 annotations in its regions have no class",)),
+    (
+        "a new class, in a region",
+        exports("S1", inside="necrosis"),
+        ("S1.geojson", "add {name: 'necrosis', mask_value: 256}", "give them another class"),
+    ),
+    ("a region of another slide", exports("S1", at=shapely.box(900, 9, 950, 50)), ("a region at", "lies outside of")),
+    ("two exports of one slide", exports("S1", "copy", mark={"pathseg": {"slide": "S1"}}), ("are both of slide 'S1'",)),
+    ("an export of another project", in_project, ("S1.geojson: was exported from another QuPath project",)),
+    ("of a slide that is not there", exports("S2"), ("there is no slide 'S2' among the `slides`",)),
+    (
+        "of a slide whose patient is not known",
+        exports("S1", slide={"patient": None}),
+        ("not known which patient slide 'S1' is from", "column `patient`"),
+    ),
+    ("of a slide that has moved", exports("S1", samples=[sample()]), ("has another image, old/S1.svs", "has moved")),
 ]:
     add("Annotations", name, run, *words)
 

@@ -113,6 +113,6 @@ def test_the_picture_of_rules_shows_them_all():
         "export_model",
         "qupath",
     }
-    others |= {"write_qupath_project", "package_model"}
+    others |= {"write_qupath_project", "package_model", "take_annotations", "annotations"}
     for rule in set(re.findall(r"(?:rule|checkpoint) (\w+):", rules)) - others:
         assert f">{rule}<" in picture, f"{rule}: make the picture again, as docs/design.md says"

@@ -43,6 +43,11 @@ def name_fault(name: str) -> str | None:
     return _length_fault(name, LONGEST_NAME)
 
 
+def optional_name_fault(name: str) -> str | None:
+    """Say why a cell may not hold this name; it may be empty."""
+    return name_fault(name) if name else None
+
+
 def path_fault(path: str) -> str | None:
     """Say why a file that becomes an input may not have this path; None if it may."""
     for character in path:
@@ -68,6 +73,8 @@ def class_name_fault(name: str) -> str | None:
         return "is what tables of scores call all classes together"
     if folded(name).startswith("ignore") and name.endswith("*"):
         return "is QuPath's name for regions that are ignored"
+    if folded(name) == "region*":
+        return "is QuPath's name for regions in which all is annotated"
     return _length_fault(name, LONGEST_CLASS_NAME)
 
 
@@ -113,4 +120,9 @@ def _length_fault(text: str, longest: int) -> str | None:
 
 
 # By the name that a schema gives as the `format` of a text.
-FORMATS = {"name": name_fault, "path": path_fault, "class name": class_name_fault}
+FORMATS = {
+    "name": name_fault,
+    "name or nothing": optional_name_fault,
+    "path": path_fault,
+    "class name": class_name_fault,
+}

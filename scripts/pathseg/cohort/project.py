@@ -109,6 +109,7 @@ def read_project(
     if settings["slides"]:
         schema = load_schema(schemas / "slides.schema.yaml")
         slides = read_slides(settings["slides"], schema, settings["slide_folder"], complete)
+        slides = with_patients(slides, samples)
     if not samples and not models and not unfetched:
         raise ConfigError(
             "nothing to do: give `samples` to train with, or a trained `model` to predict with, in a file that "
@@ -124,6 +125,48 @@ def read_project(
     folds, parts = folds_and_parts(settings, samples)
     experiments = [given_name(models[0])] if models else list(settings["experiments"])
     return Project(settings, samples, slides, models, folds, parts, experiments, unfetched)
+
+
+def with_patients(slides: list[Row], samples: list[Row]) -> list[Row]:
+    """Return the slides, of those that are samples with the patient of the sample table.
+
+    Raises
+    ------
+    TableError
+        If the slide table has another one.
+    """
+    patients = {os.path.realpath(row["image"]): row["patient"] for row in samples}
+    there = [row | {"patient": patients.get(os.path.realpath(row["path"]), row["patient"])} for row in slides]
+    errors = [
+        f"slide {row['path']}: is of patient {row['patient']!r} in the slide table, and of {known['patient']!r} in the "
+        "sample table; correct one of them"
+        for row, known in zip(slides, there, strict=True)
+        if row["patient"] not in (None, known["patient"])
+    ]
+    if errors:
+        raise TableError(as_list(errors))
+    return there
+
+
+def table_and_slides(project: Project, schemas: Path) -> tuple[list[Row], list[Row]]:
+    """Return the rows of the sample table, also where a given model needs none, and the slides with their patients.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration names no table.
+    TableError
+        If it is wrong.
+    """
+    table = project.settings["samples"]
+    if table is None:
+        raise ConfigError(
+            "samples: name the table there that is to get the annotated slides; it is made if there is none"
+        )
+    if project.samples or not Path(table).exists():
+        return project.samples, project.slides
+    samples = read_samples(table, load_schema(schemas / "samples.schema.yaml"))
+    return samples, with_patients(project.slides, samples)
 
 
 def check_folder(folder: str | Path) -> None:

@@ -104,7 +104,8 @@ def read_slides(
     -------
     list of dict
         `slide` (name: the file name without its ending; of DICOM with several files, their folder's name), `path`,
-        `mpp` (µm per pixel or None), `tissue` (file or None). Files of one DICOM series are one slide.
+        `mpp` (µm per pixel or None), `tissue` (file or None), `patient` (or None). Files of one DICOM series are one
+        slide.
 
     Raises
     ------
@@ -173,7 +174,7 @@ def _same_name(earlier: Row, row: Row) -> list[str]:
             mend = "name one file of a DICOM series, and give each series a folder of its own: it names the slide"
         return [f"two slides have the name {row['slide']!r}: {both}; {mend}"]
     errors = []
-    for key in ("mpp", "tissue"):
+    for key in ("mpp", "tissue", "patient"):
         if earlier[key] and row[key] and earlier[key] != row[key]:
             errors.append(f"slide {row['path']} is listed twice, with {key} {earlier[key]} and {row[key]}; keep one")
         earlier[key] = earlier[key] or row[key]
@@ -191,16 +192,21 @@ def _matches(pattern: str, complete: bool) -> list[Row]:
             f"slides: {shortened(pattern)} is no image; a table of slides is text separated by tabs, and ends in .tsv"
         )
     if is_address(pattern):
-        return [{"path": tidied(pattern), "mpp": None, "tissue": None}]
+        return [_slide_row(tidied(pattern))]
     # A name may have brackets of its own.
     if not glob.has_magic(pattern) or is_file(pattern):
-        return [{"path": from_here(pattern), "mpp": None, "tissue": None}]
+        return [_slide_row(from_here(pattern))]
     paths = sorted(path for path in glob.glob(pattern, recursive=True) if Path(path).is_file())
     if complete and not paths:
         raise TableError(
             f"slides: no file matches {shortened(pattern)}; patterns are relative to the working directory"
         )
-    return [{"path": from_here(path), "mpp": None, "tissue": None} for path in paths]
+    return [_slide_row(from_here(path)) for path in paths]
+
+
+def _slide_row(path: str) -> Row:
+    """Return the row of a slide of which only the file is known."""
+    return {"path": path, "mpp": None, "tissue": None, "patient": None}
 
 
 def _table_path(table: str | Path) -> Path:
@@ -220,6 +226,7 @@ def _slide_table(path: Path, schema: dict[str, Any], folder: str | None) -> list
             "path": _beside(base, row["slide"]),
             "mpp": row["mpp"],
             "tissue": _beside(base, row["tissue"]) if row.get("tissue") else None,
+            "patient": row.get("patient") or None,
         }
         for row in rows
     ]

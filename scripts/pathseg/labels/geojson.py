@@ -30,11 +30,12 @@ LARGEST_COORDINATE = 2**31
 class Annotation:
     """A polygon (with holes) in pixels of the slide's finest level, and the name of its class (None: without).
 
-    QuPath's derived classes have names such as "Tumor: Positive".
+    QuPath's derived classes have names such as "Tumor: Positive". `title` is the name that a person gave to this one.
     """
 
     name: str | None
     polygon: Polygon
+    title: str | None = None
 
 
 def is_annotation_file(path: str | Path) -> bool:
@@ -51,7 +52,7 @@ def read_annotations(path: str | Path) -> list[Annotation]:
         If it is not GeoJSON, or a polygon crosses itself or reaches beyond any slide; the message names the feature.
     """
     path = Path(path)
-    content = _load(path)
+    content = load_geojson(path)
     features = content.get("features") if isinstance(content, dict) else content
     if isinstance(content, dict) and content.get("type") == "Feature":
         features = [content]
@@ -62,11 +63,12 @@ def read_annotations(path: str | Path) -> list[Annotation]:
     for number, feature in enumerate(features, start=1):
         try:
             geometry = shapely.geometry.shape(feature["geometry"])
-            name = _class_name((feature.get("properties") or {}).get("classification"))
+            properties = feature.get("properties") or {}
+            name, title = _class_name(properties.get("classification")), properties.get("name")
         except (KeyError, TypeError, ValueError, AttributeError, shapely.errors.ShapelyError) as error:
             raise ImageError(f"{path}: feature {number} is not a GeoJSON feature with a geometry ({error})") from error
         parts = _polygons(path, number, name, geometry)
-        annotations += [Annotation(name, part) for part in parts]
+        annotations += [Annotation(name, part, title if isinstance(title, str) else None) for part in parts]
         left_out += not parts
     if left_out:
         log.warning("%s: left out %d of %d features, which are points, lines or empty", path, left_out, len(features))
@@ -85,7 +87,14 @@ def _class_name(classification: Any) -> str | None:
     return ": ".join(name for name in names if name) or None
 
 
-def _load(path: Path) -> Any:
+def load_geojson(path: Path) -> Any:
+    """Return what a file holds, compressed or not.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read or is not JSON.
+    """
     try:
         content = path.read_bytes()
         return json.loads(gzip.decompress(content) if path.suffix.lower() == ".gz" else content)

@@ -11,6 +11,7 @@ from pathseg.images.masks import read_labels
 from pathseg.images.resampling import ResampledSlide, resample_labels
 from pathseg.labels.drawing import PolygonDrawing
 from pathseg.labels.geojson import Annotation, is_annotation_file, read_annotations
+from pathseg.labels.regions import has_regions, within_regions
 from pathseg.labels.values import IGNORE, class_counts, to_class_indices
 
 # QuPath's name for what is to be left out.
@@ -143,6 +144,8 @@ class LabelImage:
 class AnnotatedLabels:
     """Class indices from annotations; where they overlap, the smaller one counts.
 
+    If there are regions (`Region*`) among them, all inside of these is known, and nothing outside.
+
     Parameters
     ----------
     path
@@ -152,12 +155,11 @@ class AnnotatedLabels:
     names
         Names of the classes; annotations of the class `Ignore*` are left out of training and scores.
     outside
-        "ignore" or "background".
+        "ignore" or "background"; with regions nothing is known outside of them.
     """
 
     def __init__(self, path: str, view: ResampledSlide, names: list[str], outside: str) -> None:
         self.view = view
-        self._outside = IGNORE if outside == "ignore" else 0
         annotations = sorted(read_annotations(path), key=lambda annotation: -annotation.polygon.area)
         slide = shapely.box(0, 0, view.slide.width, view.slide.height)
         for annotation in annotations:
@@ -166,6 +168,8 @@ class AnnotatedLabels:
                     f"{path}: an annotation ({annotation.name}) at {annotation.polygon.bounds} lies outside of "
                     f"{view.slide.path} ({view.slide.width} x {view.slide.height} pixels); is it of another slide?"
                 )
+        self._outside = IGNORE if outside == "ignore" or has_regions(annotations) else 0
+        annotations = within_regions(annotations, names[0])
         self._polygons = [annotation.polygon for annotation in annotations]
         self._values = [_class_of(path, annotation, names) for annotation in annotations]
         self._scale = view.width / view.slide.width, view.height / view.slide.height
@@ -212,13 +216,17 @@ class AnnotatedObjects:
         return result
 
 
+def known_class(name: str | None, names: list[str]) -> str | None:
+    """Return the class that an annotation's is: a derived one, "tumour: positive", may be what it is derived from."""
+    while name and name not in names:
+        name = name.rpartition(": ")[0]
+    return name or None
+
+
 def _class_of(path: str, annotation: Annotation, names: list[str]) -> int:
     if annotation.name == IGNORE_CLASS:
         return IGNORE
-    # A derived class, "tumour: positive", is of the class that it is derived from, if it has no number of its own.
-    name = annotation.name
-    while name and name not in names:
-        name = name.rpartition(": ")[0]
+    name = known_class(annotation.name, names)
     if not name:
         kind = f"of class {annotation.name!r}" if annotation.name else "without class"
         raise ImageError(

@@ -82,3 +82,43 @@ def test_the_smaller_annotation_counts_and_beyond_the_slide_nothing_is_known(tmp
     inside = read[2:, 1:]
     assert [inside[6, 6], inside[8, 8], inside[20, 10]] == [1, 3, 2]
     np.testing.assert_array_equal(count_labels(labels, 40, 30, 4), [0, 4, 20 * 30 - 64, 60])
+
+
+def region(geometry, title=None):
+    made = feature(geometry, "Region*")
+    made["properties"] |= {"name": title} if title else {}
+    return made
+
+
+def test_in_a_region_all_is_known_and_outside_nothing(tmp_path):
+    path = write(
+        tmp_path / "a.geojson",
+        feature(shapely.box(8, 8, 40, 60), "tumour"),  # reaches out of the region, and is larger than it
+        feature(shapely.box(30, 30, 34, 34), "lumen"),
+        feature(shapely.box(60, 0, 70, 10), "a class that is not there"),
+        feature(shapely.box(0, 40, 6, 46), None),
+        region(shapely.box(4, 4, 24, 24)),
+        region(shapely.box(30, 20, 36, 40), "To do 7"),
+        region(shapely.box(70, 40, 90, 70), "done"),  # reaches beyond the slide
+    )
+    for outside in ("ignore", "background"):
+        read = labels_of(path, ["stroma", "tumour", "lumen"], outside=outside).read(0, 0, 40, 30)
+        expected = np.full((30, 40), IGNORE)
+        expected[2:12, 2:12] = 0
+        expected[4:12, 4:12] = 1
+        expected[20:, 35:] = 0
+        np.testing.assert_array_equal(read, expected)
+
+
+def test_in_a_region_each_annotation_needs_a_class(tmp_path):
+    shapes = [shapely.box(0, 0, 20, 20), shapely.box(19, 5, 30, 8)]
+    with pytest.raises(ImageError, match="without class"):
+        labels_of(write(tmp_path / "a.geojson", region(shapes[0]), feature(shapes[1], None)), ["stroma", "tumour"])
+
+
+def test_the_annotation_that_was_smaller_before_it_was_cut_counts(tmp_path):
+    shapes = [shapely.box(0, 0, 80, 60), shapely.box(0, 0, 40, 60), shapely.box(10, 10, 20, 20)]
+    path = write(tmp_path / "a.geojson", feature(shapes[1], "lumen"), feature(shapes[0]), region(shapes[2]))
+    labels = labels_of(path, ["stroma", "tumour", "lumen"])
+    assert (labels.read(5, 5, 5, 5) == 2).all()
+    assert (labels.objects().read(5, 5, 5, 5) == labels.objects().read(5, 5, 1, 1)).all()
