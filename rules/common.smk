@@ -25,6 +25,7 @@ from pathseg.errors import PathsegError
 from pathseg.cohort.project import Rows, check_folder, read_project, refuse_other_models, table_and_slides
 from pathseg.cohort.rows import without_files
 from pathseg.cohort.splitting import divided, read_parts
+from pathseg.cohort.tables import fetched_or_here, why_no_file
 
 DEMO = "results/demo"
 
@@ -204,8 +205,33 @@ def unet_settings(wildcards):
 
 
 def training_settings(wildcards):
-    """Return how an experiment is trained."""
-    return SETTINGS["experiments"][wildcards.experiment]["training"]
+    """Return how an experiment is trained, without the file that it starts from, which is an input."""
+    settings = SETTINGS["experiments"][wildcards.experiment]["training"]
+    return {key: value for key, value in settings.items() if key != "init"}
+
+
+def init_model(wildcards):
+    """Return the model that a training starts from, if any."""
+    model = init_of(wildcards.experiment, wildcards.fold)
+    return own_file(model) if model else []
+
+
+def init_of(experiment, fold):
+    """Return the model that a training starts from: a file, or of a folder of models that of the same fold."""
+    init = SETTINGS["experiments"][experiment]["training"]["init"]
+    if init is None:
+        return None
+    model = init if is_address(init) or not Path(init).is_dir() else f"{init}/{fold}/best.pt"
+    models = Path(in_working_folder(rules.train_unet.output.model)).parents[2]
+    own = models / experiment
+    if Path(model).absolute().is_relative_to(own.absolute()):
+        raise WorkflowError(
+            f"training.init: {model} is what this very training would write; copy {own} elsewhere, and start from the copy"
+        )
+    # That of another experiment may be made before.
+    if not (fetched_or_here(model) or Path(model).absolute().is_relative_to(models.absolute())):
+        raise WorkflowError(f"training.init: {model} {why_no_file(model)}")
+    return model
 
 
 def digest_of_training(wildcards):
@@ -315,13 +341,7 @@ def qupath_folder():
 def exported_annotations(wildcards):
     """Return the files of annotations that were exported from QuPath."""
     pattern = SETTINGS["annotations"] or f"{glob.escape(str(qupath_folder() / 'annotations'))}/*.geojson"
-    exports = [SETTINGS["annotations"]] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
-    if not exports:
-        raise WorkflowError(
-            f"no exported annotations are at {pattern}; in QuPath, run the script `Export all annotations` of the project "
-            "that `snakemake qupath` makes, or name other files in `annotations` of the configuration"
-        )
-    return [own_file(export) for export in exports]
+    return [own_file(export) for export in ([pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern)))]
 
 
 def cohort_before(wildcards, output):
@@ -329,11 +349,73 @@ def cohort_before(wildcards, output):
     samples, slides = checked(table_and_slides, PROJECT, ROOT / "config" / "schemas")
     return {
         "samples": samples,
-        "placed": read_parts(parts_file(), SETTINGS["split"]) | {row["patient"]: row["part"] for row in COHORT},
+        "placed": parts_of_patients(),
         "split": SETTINGS["split"],
         "slides": {row["slide"]: row for row in slides},
         "project": None if SETTINGS["annotations"] else str(qupath_folder()),
     }
+
+
+def parts_of_patients():
+    """Return the part of each patient who was ever placed; with a given model, too."""
+    return read_parts(parts_file(), SETTINGS["split"] if COHORT else None) | {
+        row["patient"]: row["part"] for row in COHORT
+    }
+
+
+def suggested():
+    """Return the rows of slides that may be suggested: of patients who are learned from, or new."""
+    parts = parts_of_patients()
+    # What is chosen because a model fails there would make its scores other than they are.
+    known = [row for row in SLIDES if row["patient"]]
+    return [row for row in known if parts.get(row["patient"]) not in ("test", "val")]
+
+
+def rows_of_suggested(wildcards):
+    """Return those rows without the files."""
+    return [{key: row[key] for key in ("slide", "patient", "mpp")} for row in suggested()]
+
+
+def files_of_suggested(wildcards):
+    """Return the files of those slides."""
+    return own_files(suggested(), "path")
+
+
+def of_suggested(output, wildcards):
+    """Return what a rule makes of each of those slides."""
+    return made(output, experiment=wildcards.experiment, slide=[row["slide"] for row in suggested()])
+
+
+def maps_of_suggested(wildcards):
+    """Return where models contradict each other on those slides."""
+    return of_suggested(rules.map_disagreement.output.map, wildcards)
+
+
+def annotations_of_suggested(wildcards):
+    """Return the predicted outlines of those slides."""
+    return of_suggested(rules.predict_slide.output.annotations, wildcards)
+
+
+def summaries_of_suggested(wildcards):
+    """Return the summaries of those slides, which name the classes."""
+    return of_suggested(rules.predict_slide.output.summary, wildcards)
+
+
+def samples_of_suggested():
+    """Return the rows of the sample table whose images those slides are, by the slide's name."""
+    by_image = {os.path.realpath(row["image"]): row for row in SAMPLES}
+    rows = {row["slide"]: by_image.get(os.path.realpath(row["path"])) for row in suggested()}
+    return {slide: row for slide, row in rows.items() if row}
+
+
+def annotated_of_suggested(wildcards):
+    """Return which of those slides are samples."""
+    return list(samples_of_suggested())
+
+
+def masks_of_suggested(wildcards):
+    """Return their masks: what is annotated is not suggested."""
+    return own_files(samples_of_suggested().values(), "mask")
 
 
 def slide_file(wildcards):

@@ -36,6 +36,7 @@ rule train_unet:
     input:
         training=training_databases,
         validation=validation_database,
+        init=init_model,
     output:
         model="<model>/trained.pt",
         history="<model>/history.tsv",
@@ -157,3 +158,10 @@ rule train:
     input:
         of_models(rules.preview_batches, rules.train_unet, rules.plot_training, rules.visualize_network),
         branch(MODELS, otherwise=rules.split_patients.output),
+
+
+# A start that cannot be made is said before anything runs.
+if workflow.is_main_process and not MODELS:
+    for experiment in EXPERIMENTS:
+        for fold in FOLDS:
+            init_of(experiment, fold)

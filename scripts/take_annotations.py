@@ -275,6 +275,11 @@ def refuse(sentences: list[str]) -> None:
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params = snakemake.params
+    if not snakemake.input.exports:
+        raise ProjectError(
+            "there are no exported annotations; in QuPath, run the script `Export all annotations` of the project that "
+            "`snakemake qupath` makes, or name their files in `annotations` of the configuration"
+        )
     cohort = Cohort(table=Path(params.table), classes=params.classes, **params.cohort)
     changes, added, said, refused = take_all(list(snakemake.input.exports), cohort)
     for sentence in said:

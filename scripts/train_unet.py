@@ -28,13 +28,14 @@ import torch
 
 from pathseg import __version__
 from pathseg.digests import digest
-from pathseg.files import atomic_path
+from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
 from pathseg.network.checkpoint import save_checkpoint
 from pathseg.network.devices import choose_devices, describe, prepare_gpu
 from pathseg.network.optimisation import TrainingSettings
 from pathseg.network.precision import record_of
 from pathseg.network.processes import process_count, process_number, run_on_devices
+from pathseg.network.starting import Start, freeze_encoder, refuse_seen, start_from
 from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer
 from pathseg.network.unet import UNet
@@ -46,10 +47,11 @@ log = logging.getLogger("pathseg")
 
 
 def define_training(
-    unet: dict[str, Any], training: dict[str, Any], databases: list[TileDatabase], code: str
+    unet: dict[str, Any], training: dict[str, Any], databases: list[TileDatabase], code: str, init: str | None
 ) -> dict[str, str]:
-    """Return digests of all that makes a training what it is, by name."""
-    return {
+    """Return digests of all that makes a training what it is, by name; `init` is the model file that it starts from."""
+    start = {"init": file_digest(init)} if init else {}
+    return start | {
         "network": digest(unet),
         "settings": digest(training),
         "data": digest([database.digest for database in databases]),
@@ -79,6 +81,7 @@ class Job:
     output: dict[str, str]
     state: str
     log: str
+    init: str | None = None
 
 
 def train(device: torch.device, job: Job) -> None:
@@ -95,6 +98,13 @@ def train(device: torch.device, job: Job) -> None:
         check_databases(training, validation)
         torch.manual_seed(job.settings["seed"])
         network = UNet(n_classes=len(job.classes), **job.unet)
+        names = [class_["name"] for class_ in job.classes]
+        start = None
+        if job.init:
+            start = start_from(network, job.init, names, validation.attributes)
+            refuse_seen(start, job.init, validation)
+        if job.settings["freeze"] == "encoder":
+            freeze_encoder(network)
         tiles = Tiles(training, with_edges)
         log.info(
             "trains %s parameters on %d tiles for %d epochs (%s)",
@@ -108,23 +118,30 @@ def train(device: torch.device, job: Job) -> None:
             tiles,
             Tiles([validation], with_edges),
             TrainingSettings.from_config(job.settings),
-            [class_["name"] for class_ in job.classes],
+            names,
             device,
             StateFolder(
                 Path(job.state),
-                define_training(job.unet, job.settings, [*training, validation], job.code),
+                define_training(job.unet, job.settings, [*training, validation], job.code, job.init),
             ),
         )
         best = trainer.run()
     if not process_number():
-        images = sorted({content for database in training for content, _ in database.images})
-        write_outputs(job, trainer, best, network.architecture, validation.attributes | {"training_images": images})
+        seen = {content for database in training for content, _ in database.images}
+        images = sorted(seen.union(start.images if start else []))
+        about = validation.attributes | {"training_images": images, "started_from": start and started_from(start)}
+        write_outputs(job, trainer, best, network.architecture, about)
         log.info(
             "best epoch %d: mean Dice %.3f on the validation tiles; %s",
             best["epoch"],
             best["score"],
             peak_memory(device),
         )
+
+
+def started_from(start: Start) -> dict[str, Any]:
+    """Return what the model file says of what its training started from."""
+    return {"sha256": start.sha256, "not_loaded": start.not_loaded}
 
 
 def trained_network(architecture: dict[str, Any], best: dict[str, Any]) -> UNet:
@@ -157,6 +174,7 @@ def write_outputs(
             "resize": attributes["resize"],
             "tile_size": attributes["tile_size"],
             "training_images": attributes["training_images"],
+            "started_from": attributes["started_from"],
             "pathseg_version": __version__,
             "training_digest": digest(trainer.state.definition),
             "precision": record_of(trainer.dtype, trained_network(architecture, best), trainer.device),
@@ -182,5 +200,6 @@ if __name__ == "__main__":
             output=dict(snakemake.output.items()),
             state=params.state,
             log=snakemake.log[0],
+            init=snakemake.input.get("init"),
         ),
     )

@@ -94,6 +94,7 @@ def model_card(
         limits_text(scores, names),
         "## Settings",
         settings_text(checkpoint, settings),
+        *start_text(checkpoint),
         f"The best epoch was {checkpoint['epoch']}.",
         "## Provenance",
         "\n".join(
@@ -113,6 +114,15 @@ def settings_text(checkpoint: Checkpoint, settings: dict[str, Any]) -> str:
     """Return the network and how it was trained, as JSON."""
     unet = {key: checkpoint[key] for key in ARCHITECTURE_KEYS}
     return f"```json\n{json.dumps({'unet': unet, 'training': settings}, indent=2)}\n```"
+
+
+def start_text(checkpoint: Checkpoint) -> list[str]:
+    """Say which model its training started from, if any, and which weights began anew."""
+    start = checkpoint.get("started_from")
+    if not start:
+        return []
+    anew = ", ".join(f"`{name}`" for name in start["not_loaded"]) or "none"
+    return [f"Its training started from the model with SHA-256 `{start['sha256']}`; weights that began anew: {anew}."]
 
 
 def data_table(training: list[TileDatabase], validation: TileDatabase, names: list[str]) -> str:

@@ -35,7 +35,9 @@ from pathseg.images.slides import choose_mpp, open_slide
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.label_maps import check_instances, open_instances, open_labels
 from pathseg.labels.tissue import read_tissue
-from pathseg.network.checkpoint import build_network, load_checkpoint
+from pathseg.network.checkpoint import build_network, load_checkpoint, save_checkpoint
+from pathseg.network.starting import start_from
+from pathseg.network.unet import UNet
 from pathseg.prediction.delivery import load_models
 from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
 
@@ -547,18 +549,24 @@ REGION = shapely.box(1, 1, 30, 30)
 
 
 def exports(
-    *names: str, inside: str = "epithelium", at: shapely.Polygon = REGION, **changes: Any
+    *names: str,
+    inside: str = "epithelium",
+    at: shapely.Polygon = REGION,
+    slide: dict[str, Any] | None = None,
+    mark: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Callable[[Path], Any]:
     """Return what takes exports of slides, each with a region and an annotation in it."""
 
     def run(folder: Path) -> Any:
         cv2.imwrite(str(folder / "S1.png"), PICTURE)
-        slide = {"slide": "S1", "path": str(folder / "S1.png"), "mpp": 0.5, "patient": "P"} | changes.pop("slide", {})
-        content = {"features": [feature(at, "Region*"), feature(SQUARE, inside)]} | changes.pop("mark", {})
+        row = {"slide": "S1", "path": str(folder / "S1.png"), "mpp": 0.5, "patient": "P"} | (slide or {})
+        content = {"type": "FeatureCollection", "features": [feature(at, "Region*"), feature(SQUARE, inside)]}
+        content |= {"pathseg": mark} if mark else {}
         paths = [folder / f"{name}.geojson" for name in names]
         for path in paths:
-            path.write_text(json.dumps({"type": "FeatureCollection"} | content))
-        before = {"samples": [], "placed": {}, "split": {"folds": None, "seed": 1}, "slides": {"S1": slide}}
+            path.write_text(json.dumps(content))
+        before = {"samples": [], "placed": {}, "split": {"folds": None, "seed": 1}, "slides": {"S1": row}}
         before |= {"classes": CLASSES, "project": None} | changes
         return refuse(take_all(list(map(str, paths)), Cohort(folder / "samples.tsv", **before))[-1])
 
@@ -569,7 +577,7 @@ def in_project(folder: Path) -> Any:
     """Take an export of another QuPath project."""
     (folder / "pathseg").mkdir()
     (folder / "pathseg/project.json").write_text(json.dumps({"project": "this"}))
-    return exports("S1", mark={"pathseg": {"project": "other", "slide": "S1"}}, project=str(folder))(folder)
+    return exports("S1", mark={"project": "other", "slide": "S1"}, project=str(folder))(folder)
 
 
 def sample(**cells: str) -> dict[str, Any]:
@@ -602,7 +610,7 @@ for name, run, words in [
         ("S1.geojson", "add {name: 'necrosis', mask_value: 256}", "give them another class"),
     ),
     ("a region of another slide", exports("S1", at=shapely.box(900, 9, 950, 50)), ("a region at", "lies outside of")),
-    ("two exports of one slide", exports("S1", "copy", mark={"pathseg": {"slide": "S1"}}), ("are both of slide 'S1'",)),
+    ("two exports of one slide", exports("S1", "copy", mark={"slide": "S1"}), ("are both of slide 'S1'",)),
     ("an export of another project", in_project, ("S1.geojson: was exported from another QuPath project",)),
     ("of a slide that is not there", exports("S2"), ("there is no slide 'S2' among the `slides`",)),
     (
@@ -668,6 +676,16 @@ def other_classes(folder: Path) -> Any:
     return load_models([str(folder / "a.pt"), str(folder / "b.pt")], CLASSES, {"mpp": None, "resize": None})
 
 
+def start_of(network: UNet) -> Callable[[Path], Any]:
+    """Return what starts a network from a small one."""
+
+    def run(folder: Path) -> Any:
+        save_checkpoint(folder / "m.pt", small_unet().architecture | {"model_dict": small_unet().state_dict()})
+        return start_from(network, str(folder / "m.pt"), ["a", "b"], {"mpp": 1.0, "resize": None})
+
+    return run
+
+
 for name, run, words in [
     ("a file that runs code", model(lambda c, f: c.update(epoch=Payload(f / "trap"))), ("m.pt: is refused",)),
     ("a bare pickle that runs code", bare_pickle, ("m.pt: is refused",)),
@@ -695,6 +713,12 @@ for name, run, words in [
         ("its calibration (temperature 1.0, 1 biases) does not fit 2 classes",),
     ),
     ("models of different classes", other_classes, ("its classes",)),
+    (
+        "a start from a network of another depth",
+        start_of(UNet(depth=4, wf=2)),
+        ("m.pt: is a network of depth 3, and unet has depth 4", "set unet: {depth: 3, wf: 2}"),
+    ),
+    ("frozen weights that nobody trained", with_config(training={"freeze": "encoder"}), ("in training.init",)),
 ]:
     add("Models", name, run, *words)
 

@@ -1,5 +1,5 @@
 // pathseg: brings the rectangles that are worth annotating next into this project (snakemake suggest). Press Run once.
-// What is there already stays as it is: an image gets the suggestions of an experiment once.
+// Those of a new round are added. What is there already stays as it is, and so does all that is in a region that is there.
 import qupath.lib.images.servers.ImageServerMetadata
 import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
@@ -38,13 +38,19 @@ for (entry in getProject().getImageList()) {
         def mark = "pathseg ${kind} ${experiment}".toString()
         def version = "${file.length()} ${file.lastModified()}".toString()
         def before = imageData.getProperty(mark)
-        if (before != null) {
-            println "${slide.slide}: has the ${kind} of ${experiment} already" +
-                (before == version ? '' : ', of an earlier run; delete them and set the property to null to get the new ones')
+        if (before == version) {
+            println "${slide.slide}: has the ${kind} of ${experiment} already"
             return
         }
         def known = imageData.getHierarchy().getFlattenedObjectList(null)*.getID() as Set
-        def objects = PathIO.readObjects(file).findAll { !known.contains(it.getID()) }
+        // In the file each region comes before what is in it.
+        def regionIsThere = false
+        def objects = PathIO.readObjects(file).findAll {
+            if (it.getPathClass()?.toString() == 'Region*') {
+                regionIsThere = known.contains(it.getID())
+            }
+            !regionIsThere && !known.contains(it.getID())
+        }
         imageData.getHierarchy().addObjects(objects)
         imageData.setProperty(mark, version)
         println "${slide.slide}: ${objects.size()} objects of ${experiment}"

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import os
 from pathlib import Path
@@ -7,6 +8,8 @@ import pytest
 import torch
 from train_unet import Job, train
 
+from pathseg.errors import TrainingError
+from pathseg.files import file_digest
 from pathseg.network.checkpoint import build_network, load_checkpoint
 from pathseg.tiles.augmentation import Augmentation
 from pathseg.tiles.database import TileDatabase
@@ -26,6 +29,7 @@ SETTINGS = {
     "edge_w0": 10,
     "dice_weight": 1,
     "patience": None,
+    "freeze": "none",
     "precision": "float32",
     "seed": 1,
     "augmentation": vars(Augmentation()),
@@ -75,3 +79,43 @@ def test_a_state_that_cannot_be_removed_loses_no_model(job, monkeypatch):
     train(torch.device("cpu"), job)
     assert Path(job.state).is_dir()
     build_network(load_checkpoint(job.output["model"]), "best.pt")
+
+
+def started(job, folder, **settings):
+    """Return the job that starts from what another one has made."""
+    output = {key: str(folder / "next" / Path(path).name) for key, path in job.output.items()}
+    changed = {"settings": SETTINGS | settings, "output": output, "state": str(folder / "next/.state")}
+    return dataclasses.replace(job, init=job.output["model"], **changed)
+
+
+def test_a_training_starts_from_a_model_and_says_so(job, folder):
+    train(torch.device("cpu"), job)
+    first = load_checkpoint(job.output["model"])
+    then = started(job, folder, learning_rate=1e-9, ema_half_life=0)
+    train(torch.device("cpu"), then)
+    model = load_checkpoint(then.output["model"])
+    for name, values in model["model_dict"].items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(values, first["model_dict"][name], atol=1e-6, rtol=1e-5)
+    assert model["started_from"] == {"sha256": file_digest(job.output["model"]), "not_loaded": []}
+    assert model["training_images"] == first["training_images"]
+    assert first["started_from"] is None
+
+
+def test_what_was_seen_before_is_remembered_and_validates_nothing(job, folder):
+    train(torch.device("cpu"), job)
+    exchanged = dataclasses.replace(started(job, folder), training=[job.validation], validation=job.training[0])
+    with pytest.raises(TrainingError, match="which is a validation image now"):
+        train(torch.device("cpu"), exchanged)
+    assert not Path(exchanged.output["model"]).exists()
+
+
+def test_an_encoder_that_is_frozen_stays(job, folder):
+    train(torch.device("cpu"), job)
+    before = load_checkpoint(job.output["model"])["model_dict"]
+    then = started(job, folder, freeze="encoder", learning_rate=0.01, weight_decay=0.5)
+    train(torch.device("cpu"), then)
+    after = load_checkpoint(then.output["model"])["model_dict"]
+    for name, values in after.items():
+        if "running" not in name and "tracked" not in name:
+            assert torch.equal(values, before[name]) == name.startswith("down_path"), name

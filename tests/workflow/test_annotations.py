@@ -33,7 +33,7 @@ def annotated(finished, tmp_path_factory):
     (folder / "pathseg").mkdir()
     (folder / "pathseg/project.json").write_text(json.dumps({"project": "this"}))
     export(project, REGION, GLAND)
-    project.before = (project.folder / "data/samples.tsv").read_text()
+    project.table_before = (project.folder / "data/samples.tsv").read_text()
     project.printed = project.snakemake("annotations")
     return project
 
@@ -47,7 +47,7 @@ def export(project, *features, slide="slide 0"):
 def test_a_row_is_added_and_only_its_part_is_cut_again(annotated):
     assert "1 added" in annotated.printed
     table = (annotated.folder / "data/samples.tsv").read_text()
-    header, *rows = annotated.before.splitlines()
+    header, *rows = annotated.table_before.splitlines()
     assert table.splitlines() == [header, *rows, "slide 0\tBär\tslide 0.tif\tannotations/slide 0.geojson\t"]
     part = annotated.parts()["Bär"]
     assert annotated.planned("annotations") == {}
@@ -87,5 +87,5 @@ def test_without_exports_it_is_said_where_they_belong(annotated, tmp_path):
     project = annotated.copy(tmp_path / "project")
     (project.folder / "results/qupath/annotations/slide 0.geojson").unlink()
     printed = project.snakemake("annotations", check=False)
-    assert "no exported annotations are at results/qupath/annotations/*.geojson" in printed
+    assert "there are no exported annotations; in QuPath, run the script" in printed
     assert "Traceback" not in printed

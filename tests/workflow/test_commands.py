@@ -44,6 +44,7 @@ def as_documented(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("documented") / "project"
     shutil.copytree(finished.folder, folder)
     shutil.copy(folder / "results/models/default/holdout/best.pt", folder)
+    shutil.copytree(folder / "results/models/default", folder / "round1")
     (folder / "my.yaml").write_text(re.search(r"```yaml\n(.*?)```", PAGES[0].read_text(), re.DOTALL).group(1))
     (folder / "scans").mkdir()
     shutil.copy(folder / "data/slide 0.tif", folder / "scans/a.svs")

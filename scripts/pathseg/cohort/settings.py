@@ -19,6 +19,9 @@ from pathseg.names import FORMATS, twins
 
 Settings = dict[str, Any]
 
+# Highest learning rates, where none is given: from random weights, and from those of a trained model.
+LEARNING_RATE, FINE_TUNING_RATE = 0.002, 0.0005
+
 # µm per pixel that histology has, with room to spare: beyond them a cell or a key is a slip.
 MPP_RANGE = (0.01, 100)
 
@@ -228,6 +231,9 @@ def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[di
             merged = _merge(settings[block], (overrides or {}).get(block) or {})
             errors += schema_errors(merged, schema["properties"][block], "experiments", name, block)
             resolved[block] = with_defaults(merged, schema["properties"][block])
+        training = resolved["training"]
+        if not errors and training["learning_rate"] is None:
+            training["learning_rate"] = FINE_TUNING_RATE if training["init"] else LEARNING_RATE
         if not errors:
             errors += _experiment_contradictions(name, resolved, settings)
         experiments[name] = resolved
@@ -281,6 +287,11 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
     if training["edges"] == "distance" and not settings["tiles"]["edge_sigma"]:
         errors.append(
             f"experiments.{name}: training.edges is distance, which needs tiles.edge_sigma (5 pixels is a good start)"
+        )
+    if training["freeze"] != "none" and not training["init"]:
+        errors.append(
+            f"experiments.{name}: training.freeze is {training['freeze']}, but nothing was learned yet; name the "
+            "trained model to start from in training.init"
         )
     layer, layers = (
         settings["network_pictures"]["layer"],

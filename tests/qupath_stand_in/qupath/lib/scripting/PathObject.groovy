@@ -6,4 +6,5 @@ class PathObject {
 
     PathObject(Map feature) { this.feature = feature }
     UUID getID() { UUID.fromString(feature.id) }
+    String getPathClass() { feature.properties.classification?.name }
 }

@@ -1,0 +1,119 @@
+"""Which squares of which slides to annotate next: where models contradict each other most."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from pathseg.prediction.disagreement import DisagreementMap
+
+# A side is so many squares of a map long; places are tried at every square.
+STEPS = 4
+# Share of a suggestion that must be tissue.
+LEAST_TISSUE = 0.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A square that may be suggested.
+
+    Attributes
+    ----------
+    slide, patient : str
+        Where it is.
+    score : float
+        Disagreement by area: nats per pixel of any size, glass counted as agreement.
+    tissue : float
+        Share of it that is tissue.
+    box : shapely.Polygon
+        In the slide's finest pixels.
+    """
+
+    slide: str
+    patient: str
+    score: float
+    tissue: float
+    box: shapely.Polygon
+
+
+def candidates_of(
+    slide: str, patient: str, found: DisagreementMap, known: shapely.Geometry, count: int
+) -> list[Candidate]:
+    """Return the best squares of a slide, best first, at least half a side apart from each other.
+
+    Parameters
+    ----------
+    slide, patient
+        Their names.
+    found
+        Disagreement on the slide.
+    known
+        What is annotated, in finest pixels; suggestions keep half a side away from it too.
+    count
+        How many are wanted at most.
+    """
+    score, tissue = (windows(values) / (STEPS * found.side) ** 2 for values in (found.sums, found.tissue))
+    free = (tissue >= LEAST_TISSUE) & (score > 0)
+    corners = np.argwhere(free)
+    near = half_a_side(found)
+    boxes = [box_at(found, row, column) for row, column in corners]
+    if boxes and not known.is_empty:
+        shapely.prepare(known)
+        free[tuple(corners.T)] = ~shapely.dwithin(known, np.array(boxes, object), near)
+    chosen: list[Candidate] = []
+    score = np.where(free, score, 0)
+    while len(chosen) < count and score.max(initial=0) > 0:
+        row, column = map(int, np.unravel_index(score.argmax(), score.shape))
+        value, share = float(score[row, column]), float(tissue[row, column])
+        chosen.append(Candidate(slide, patient, value, share, box_at(found, row, column)))
+        apart = STEPS + STEPS // 2
+        score[max(row - apart + 1, 0) : row + apart, max(column - apart + 1, 0) : column + apart] = 0
+    return chosen
+
+
+def windows(values: np.ndarray) -> np.ndarray:
+    """Return the sums over all squares of `STEPS` x `STEPS` values: [h-STEPS+1, w-STEPS+1], or nothing."""
+    if min(values.shape) < STEPS:
+        return np.zeros((0, 0))
+    sums = np.pad(values.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    return sums[STEPS:, STEPS:] - sums[:-STEPS, STEPS:] - sums[STEPS:, :-STEPS] + sums[:-STEPS, :-STEPS]
+
+
+def box_at(found: DisagreementMap, row: int, column: int) -> shapely.Polygon:
+    """Return the square whose first small square is at a row and column, in whole finest pixels."""
+    x0, y0, x1, y1 = (round(n * found.downsample) for n in (column, row, column + STEPS, row + STEPS))
+    return shapely.box(x0, y0, x1, y1)
+
+
+def half_a_side(found: DisagreementMap) -> float:
+    """Return how far suggestions stay from what is annotated, in finest pixels."""
+    return STEPS * found.downsample / 2
+
+
+def choose(candidates: list[Candidate], count: int, n_slides: int, n_patients: int) -> list[Candidate]:
+    """Choose the best candidates, no more than about twice its even share from any slide or patient.
+
+    Parameters
+    ----------
+    candidates
+        Of all slides.
+    count
+        How many are wanted.
+    n_slides, n_patients
+        That may be suggested; of two or more, none gets all.
+    """
+    left = {("slide", c.slide): _most(count, n_slides) for c in candidates}
+    left |= {("patient", c.patient): _most(count, n_patients) for c in candidates}
+    chosen: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.slide)):
+        keys = ("slide", candidate.slide), ("patient", candidate.patient)
+        if len(chosen) < count and all(left[key] for key in keys):
+            chosen.append(candidate)
+            for key in keys:
+                left[key] -= 1
+    return chosen
+
+
+def _most(count: int, among: int) -> int:
+    return count if among < 2 else max(1, min(count - 1, math.ceil(2 * count / among)))

@@ -1,0 +1,126 @@
+import itertools
+
+import numpy as np
+import pytest
+import shapely
+import torch
+
+from conftest import small_unet
+from pathseg.images.views import ArrayView
+from pathseg.prediction.disagreement import Disagreement, DisagreementMap, map_disagreement
+from pathseg.prediction.suggesting import STEPS, candidates_of, choose
+
+NOTHING = shapely.Polygon()
+
+
+def map_of(sums, tissue=None, side=50.0, downsample=100.0):
+    """Return a map whose values are means over the tissue of a square, which is full of it."""
+    full = np.ones_like(sums) if tissue is None else tissue
+    return DisagreementMap(sums * full * side**2, full * side**2, side, downsample)
+
+
+@pytest.fixture
+def random_map(rng):
+    return map_of(rng.random((40, 60)) ** 8)
+
+
+def entropy(p):
+    return -(p * np.log(np.maximum(p, 1e-30))).sum(axis=0)
+
+
+def probabilities(network, image):
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255)
+    return logits.softmax(1)[0].double().numpy()
+
+
+def test_the_measure_is_that_of_whole_images(tissue_field):
+    """Whatever tiles it is computed by, and by squares that do not divide the image."""
+    image, _ = tissue_field
+    networks = [small_unet(seed) for seed in (1, 2, 3)]
+    each = [probabilities(network, image) for network in networks]
+    expected = entropy(np.mean(each, axis=0)) - np.mean([entropy(p) for p in each], axis=0)
+    predictor = Disagreement(networks, torch.device("cpu"), torch.float32)
+    tissue = np.zeros((2, 2), bool)
+    tissue[0] = True
+    found = map_disagreement(ArrayView(image), 0.5, 4.0, predictor, 10, 64, tissue)
+    assert found.sums.shape == (19, 25)
+    border = predictor.border
+    for row, column in [(3, 4), (6, 9), (8, 20)]:
+        assert row * 10 >= border
+        square = np.s_[row * 10 : row * 10 + 10, column * 10 : column * 10 + 10]
+        looked_at = np.arange(row * 10, row * 10 + 10) < 96
+        np.testing.assert_allclose(found.sums[row, column], expected[square][looked_at].sum() / 4, rtol=1e-3)
+        assert found.tissue[row, column] == looked_at.sum() * 10 / 4
+    assert found.sums[10:].sum() == found.tissue[10:].sum() == 0
+    assert (found.side, found.downsample) == (5.0, 40.0)
+
+
+def test_one_network_is_asked_in_eight_ways(tissue_field):
+    image, _ = tissue_field
+    one, eight = (Disagreement([small_unet()], torch.device("cpu"), torch.float32, tta) for tta in (False, True))
+    assert map_disagreement(ArrayView(image), 1.0, 1.0, one, 32, 64, None).sums.max() < 1e-5
+    assert map_disagreement(ArrayView(image), 1.0, 1.0, eight, 32, 64, None).sums.min() > 0
+
+
+def test_a_map_comes_back(random_map, tmp_path):
+    random_map.save(tmp_path / "m.npz")
+    back = DisagreementMap.load(tmp_path / "m.npz")
+    np.testing.assert_array_equal(back.sums, random_map.sums)
+    assert (back.side, back.downsample) == (50.0, 100.0)
+
+
+def test_the_first_is_the_best_of_all_and_the_others_keep_away(random_map):
+    chosen = candidates_of("S", "P", random_map, NOTHING, 20)
+    assert len(chosen) == 20
+    sums = random_map.sums
+    means = [
+        sums[row : row + STEPS, column : column + STEPS].mean() / 50**2
+        for row, column in itertools.product(range(40 - STEPS + 1), range(60 - STEPS + 1))
+    ]
+    assert chosen[0].score == pytest.approx(max(means))
+    assert [c.score for c in chosen] == sorted((c.score for c in chosen), reverse=True)
+    for one, other in itertools.combinations(chosen, 2):
+        x, y = (abs(one.box.bounds[k] - other.box.bounds[k]) for k in (0, 1))
+        assert max(x, y) >= 600
+    assert {c.box.area for c in chosen} == {400.0**2}
+
+
+def test_what_is_annotated_is_not_suggested_again(random_map):
+    best = candidates_of("S", "P", random_map, NOTHING, 1)[0]
+    for candidate in candidates_of("S", "P", random_map, best.box.buffer(-1), 20):
+        assert candidate.box.distance(best.box) >= 199
+    assert candidates_of("S", "P", random_map, shapely.box(0, 0, 6000, 4000), 3) == []
+
+
+def test_only_tissue_is_suggested(random_map):
+    tissue = np.zeros((40, 60))
+    tissue[:, :30] = 1
+    tissue[:, 29] = 0
+    for candidate in candidates_of("S", "P", map_of(random_map.sums, tissue), NOTHING, 50):
+        assert candidate.tissue >= 0.5
+        assert candidate.box.bounds[2] <= 3100
+    # Half of a square that is glass counts as agreement.
+    even = candidates_of("S", "P", map_of(np.ones((4, 4)), np.repeat([[1, 1, 0, 0]], 4, axis=0)), NOTHING, 1)[0]
+    assert (even.score, even.tissue) == (0.5, 0.5)
+
+
+def test_a_slide_that_is_smaller_or_without_a_doubt_has_none():
+    assert candidates_of("S", "P", map_of(np.ones((3, 9))), NOTHING, 1) == []
+    assert candidates_of("S", "P", map_of(np.zeros((9, 9))), NOTHING, 1) == []
+
+
+def test_no_slide_or_patient_gets_all(rng):
+    found = {"a": ("P", 100), "b": ("P", 10), "c": ("Q", 1), "d": ("R", 0.1)}
+    candidates = [
+        candidate
+        for slide, (patient, factor) in found.items()
+        for candidate in candidates_of(slide, patient, map_of(rng.random((60, 60)) * factor), NOTHING, 9)
+    ]
+    chosen = choose(candidates, 9, 4, 3)
+    counts = {slide: sum(c.slide == slide for c in chosen) for slide in found}
+    assert counts == {"a": 5, "b": 1, "c": 3, "d": 0}
+    assert [c.score for c in chosen] == sorted((c.score for c in chosen), reverse=True)
+    alone = [c for c in candidates if c.slide == "a"]
+    assert len(choose(alone, 9, 1, 1)) == 9
+    assert len(choose(alone, 9, 2, 2)) == 8

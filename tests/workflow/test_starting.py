@@ -1,0 +1,78 @@
+"""`training.init`: a training that starts from a model which was trained before."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+from pathseg.files import file_digest
+from pathseg.network.checkpoint import load_checkpoint
+
+TRAINED = "results/models/default/holdout"
+
+
+@pytest.fixture(scope="module")
+def started(finished, tmp_path_factory):
+    """The finished project, whose training has started again from a copy of its model. Tests must not change it."""
+    project = finished.copy(tmp_path_factory.mktemp("started") / "project")
+    shutil.copy(project.folder / TRAINED / "best.pt", project.folder / "round1.pt")
+    project.configure(training={"init": "round1.pt", "freeze": "encoder", "epochs": 1})
+    project.plan = project.planned(f"{TRAINED}/trained.pt")
+    project.printed = project.snakemake(f"{TRAINED}/model_card.md")
+    return project
+
+
+def test_only_the_training_runs_again(started):
+    assert started.plan == {"train_unet": 1}
+    assert started.planned(f"{TRAINED}/model_card.md") == {}
+
+
+def test_log_and_card_say_what_it_started_from(started):
+    log = (started.folder / "results/logs/train_unet/default.holdout.log").read_text()
+    assert re.search(r"starts from \d+ weights of round1.pt$", log, re.MULTILINE)
+    card = (started.folder / TRAINED / "model_card.md").read_text()
+    digest = file_digest(started.folder / "round1.pt")
+    assert f"started from the model with SHA-256 `{digest}`; weights that began anew: none" in card
+    settings = json.loads(re.search(r"```json\n(.*?)```", card, re.DOTALL).group(1))["training"]
+    assert (settings["learning_rate"], settings["freeze"]) == (0.0005, "encoder")
+    before, after = (
+        load_checkpoint(started.folder / path)["model_dict"] for path in ("round1.pt", f"{TRAINED}/best.pt")
+    )
+    assert torch.equal(before["down_path.0.block.0.weight"], after["down_path.0.block.0.weight"])
+    assert not torch.equal(before["last.weight"], after["last.weight"])
+
+
+def test_another_content_of_the_file_trains_again(started, tmp_path):
+    project = started.copy(tmp_path / "project")
+    path = project.folder / "round1.pt"
+    model = torch.load(path, weights_only=True)
+    model["model_dict"]["last.bias"] += 0.1
+    torch.save(model, path)
+    assert project.planned(f"{TRAINED}/trained.pt") == {"train_unet": 1}
+
+
+def test_each_fold_starts_from_its_own_and_experiments_from_each_other(started, tmp_path):
+    project = started.copy(tmp_path / "project")
+    shutil.copytree(project.folder / TRAINED, project.folder / "round1/holdout")
+    experiments = {"default": {}, "next": {"training": {"init": f"{TRAINED}/best.pt"}}}
+    project.configure(training={"init": "round1"}, experiments=experiments)
+    # The digest of what it starts from is no parameter: a copy with the same content is another input all the same.
+    assert project.planned("results/models/next/holdout/trained.pt") == {"train_unet": 2, "calibrate_model": 1}
+
+
+@pytest.mark.parametrize(
+    ("init", "words"),
+    [
+        (f"{TRAINED}/best.pt", "is what this very training would write; copy results/models/default elsewhere"),
+        ("nowhere.pt", "training.init: nowhere.pt does not exist"),
+        ("config", "training.init: config/holdout/best.pt does not exist"),
+    ],
+)
+def test_a_start_that_cannot_be_is_said(started, tmp_path, init, words):
+    project = started.copy(tmp_path / "project")
+    project.configure(training={"init": init})
+    printed = project.snakemake("train", "--dry-run", check=False)
+    assert words in printed
+    assert "Traceback" not in printed
