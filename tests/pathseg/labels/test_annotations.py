@@ -122,3 +122,11 @@ def test_the_annotation_that_was_smaller_before_it_was_cut_counts(tmp_path):
     labels = labels_of(path, ["stroma", "tumour", "lumen"])
     assert (labels.read(5, 5, 5, 5) == 2).all()
     assert (labels.objects().read(5, 5, 5, 5) == labels.objects().read(5, 5, 1, 1)).all()
+    # What is left of a large one may be smaller than what it is covered by.
+    path = write(
+        tmp_path / "b.geojson",
+        feature(shapely.box(0, 0, 12, 60)),
+        feature(shapely.box(10, 10, 30, 20), "lumen"),
+        region(shapes[2]),
+    )
+    assert (labels_of(path, ["stroma", "tumour", "lumen"]).read(5, 5, 5, 5) == 2).all()
