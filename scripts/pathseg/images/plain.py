@@ -9,6 +9,9 @@ from pathseg.errors import ImageError
 from pathseg.images.blocks import Level, Opened
 from pathseg.images.decoding import over_white
 
+# What OpenCV writes to the terminal of a file that it cannot read, the errors here say in a sentence.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 
 def open_plain(path: Path) -> Opened:
     """Open a plain image, which has one level."""
