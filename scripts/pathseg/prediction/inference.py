@@ -8,6 +8,7 @@ is blended, because nothing differs.
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ from pathseg.network.unet import UNet, receptive_radius, smallest_input
 
 logger = logging.getLogger("pathseg")
 
-# Tiles that are read ahead of the network.
-TILES_AHEAD = 3
+# Threads that read, at most, and tiles that are read ahead of the network.
+MOST_READERS, TILES_AHEAD = 4, 5
 
 # Size of the part of a tile that is kept, as far as memory allows: wide ones waste the least on their border.
 KEPT_HEIGHT, KEPT_WIDTH = 1024, 4096
@@ -93,7 +94,7 @@ class Predictor:
     border : int
         Pixels that are read around a kept part, on each side.
     seconds : dict
-        Time spent on the search for tissue, on reading (in its own thread) and in the networks.
+        Time spent on the search for tissue, on reading (of all reading threads together) and in the networks.
     """
 
     def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
@@ -145,12 +146,9 @@ class Predictor:
         return -(-side // self.stride) * self.stride
 
     def read(self, view: View, tile: _Tile) -> np.ndarray:
-        """Read a tile with its border: uint8 [H, W, 3]."""
-        started = time.monotonic()
+        """Read a tile with its border: uint8 [H, W, 3]. Several threads may do so."""
         width, height = (self.input_side(side) for side in (tile.width, tile.height))
-        pixels = view.read(tile.x - self.border, tile.y - self.border, width, height)
-        self.seconds["reading"] += time.monotonic() - started
-        return pixels
+        return view.read(tile.x - self.border, tile.y - self.border, width, height)
 
     def input_side(self, kept: int) -> int:
         """Return the side to read so that every network yields at least `kept` pixels."""
@@ -237,8 +235,8 @@ def predict_bands(
     """
     step_y, step_x = predictor.kept_size(view.width, tile)
     covers, rows = _plan(view, (tissue, wanted), step_y, step_x, predictor.stride)
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        pixels = _read_ahead(reader, predictor, view, list(itertools.chain.from_iterable(rows)))
+    with _readers() as readers:
+        pixels = _read_ahead(readers, predictor, view, list(itertools.chain.from_iterable(rows)))
         for number, (y, row) in enumerate(zip(range(0, view.height, step_y), rows, strict=True), start=1):
             with memory_errors_explained(
                 predictor.device, f"tiles have {step_y} x {step_x} pixels; lower prediction.tile, or free memory"
@@ -267,8 +265,8 @@ def predict_tiles(
     step_y, step_x = predictor.kept_size(view.width, tile)
     covers, rows = _plan(view, (tissue, wanted), step_y, step_x, predictor.stride)
     tiles = list(itertools.chain.from_iterable(rows))
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        for part, pixels in zip(tiles, _read_ahead(reader, predictor, view, tiles), strict=True):
+    with _readers() as readers:
+        for part, pixels in zip(tiles, _read_ahead(readers, predictor, view, tiles), strict=True):
             probabilities = predictor.predict(pixels, part.height, part.width).cpu().numpy()
             yield part.x, part.y, probabilities, covers.part(part.y, part.x, part.height, part.width)
 
@@ -286,17 +284,32 @@ def _plan(
     return covers, [[tile for tile in row if tile] for row in tiles]
 
 
+def _readers() -> ThreadPoolExecutor:
+    """Return threads that read, no more than the job may use."""
+    return ThreadPoolExecutor(min(MOST_READERS, torch.get_num_threads()), thread_name_prefix="reader")
+
+
 def _read_ahead(
-    reader: ThreadPoolExecutor, predictor: Predictor, view: View, tiles: list[_Tile]
+    readers: ThreadPoolExecutor, predictor: Predictor, view: View, tiles: list[_Tile]
 ) -> Iterator[np.ndarray]:
-    """Yield the tiles' pixels, some of them read before they are asked for."""
-    waiting: list[Future[np.ndarray]] = []
+    """Yield the tiles' pixels in the tiles' order, some of them read before they are asked for."""
+
+    def timed(tile: _Tile) -> tuple[np.ndarray, float]:
+        started = time.monotonic()
+        return predictor.read(view, tile), time.monotonic() - started
+
+    def next_pixels() -> np.ndarray:
+        pixels, seconds = waiting.popleft().result()
+        predictor.seconds["reading"] += seconds
+        return pixels
+
+    waiting: deque[Future[tuple[np.ndarray, float]]] = deque()
     for tile in tiles:
-        waiting.append(reader.submit(predictor.read, view, tile))
+        waiting.append(readers.submit(timed, tile))
         if len(waiting) > TILES_AHEAD:
-            yield waiting.pop(0).result()
+            yield next_pixels()
     while waiting:
-        yield waiting.pop(0).result()
+        yield next_pixels()
 
 
 @torch.inference_mode()

@@ -1,5 +1,8 @@
 """Without seams: whatever the tile, the result is that of the whole image."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +98,31 @@ def test_the_class_is_that_of_the_highest_delivered_probability(tissue_field):
     predictor = Predictor([small_unet(n_classes=7)], CPU, torch.float32)
     classes, probabilities = join(predict_bands(ArrayView(tissue_field[0]), predictor, None, None))
     np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
+
+
+class UnevenView(ArrayView):
+    """A view whose first rectangles take the longest to read, and that knows which threads read."""
+
+    def __init__(self, image):
+        super().__init__(image)
+        self.threads, self.patience = set(), 0.2
+
+    def read(self, *rectangle):
+        self.threads.add(threading.current_thread().name)
+        self.patience /= 2
+        time.sleep(self.patience)
+        return super().read(*rectangle)
+
+
+def test_tiles_are_read_by_several_threads_and_come_in_order(tissue_field, monkeypatch):
+    predictor = Predictor([sharp_unet(tissue_field[0])], CPU, torch.float32)
+    _, one = join(predict_bands(ArrayView(tissue_field[0]), predictor, 32, None))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    view = UnevenView(tissue_field[0])
+    _, several = join(predict_bands(view, predictor, 32, None))
+    np.testing.assert_array_equal(several, one)
+    assert len(view.threads) == 3
+    assert predictor.seconds["reading"] > 0.1
 
 
 def test_what_is_wanted_is_as_if_everything_were(tissue_field):
