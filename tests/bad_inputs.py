@@ -277,6 +277,18 @@ for name, changes, words in [
     ),
     ("an experiment with an unknown block", {"experiments": {"x": {"optimizer": {}}}}, ("unknown key 'optimizer'",)),
     ("an experiment with a bad name", {"experiments": {"../x": {}}}, ("'../x' is not allowed (names have at most",)),
+    (
+        "an experiment whose name is a number to YAML",
+        {"experiments": {1: {}, 2: {}}},
+        ("experiments: the key 1 is no text to YAML; write it in quotes",),
+    ),
+    ("unknown keys, one of them no text", {"training": {True: 1, "x": 2}}, ("training: the key True is no text",)),
+    ("an experiment whose name ends a line", {"experiments": {"a\n": {}}}, ("'a\\n' is not allowed",)),
+    (
+        "a colour that ends a line",
+        {"classes": [class_ | {"color": "#aabbcc\n"} for class_ in classes(0, 1)]},
+        ("classes.0.color: '#aabbcc\\n' is not allowed",),
+    ),
     ("experiments that differ in case", {"experiments": {"a": {}, "A": {}}}, ("experiments: 'a' and 'A' differ only",)),
     ("a layer that is not there", {"network_pictures": {"layer": "x"}}, ("network_pictures.layer: 'x'", "down_path.0")),
     ("a model that a shell would run", {"model": "$(x).pt", "slides": "s.svs"}, ("model: '$(x).pt' has $",)),

@@ -76,12 +76,24 @@ def doubled_keys(path: str | Path) -> list[str]:
 
 def schema_errors(instance: Any, schema: dict[str, Any], *under: str) -> list[str]:
     """Return one line for each place where `instance`, which stands under some keys, does not fit `schema`."""
+    if no_text := list(_keys_that_are_no_text(instance, *under)):
+        return sorted(no_text)
     errors = jsonschema.Draft202012Validator(schema, format_checker=_CHECKER).iter_errors(instance)
     return sorted(
         [_describe(error, under) for error in errors]
         # YAML has numbers that no limit of a schema catches.
         + [f"{'.'.join((*under, *place))}: {number} is not a finite number" for place, number in _infinite(instance)]
     )
+
+
+def _keys_that_are_no_text(instance: Any, *place: str) -> Iterator[str]:
+    """Yield a line for each key that YAML takes for a number, a truth or nothing: 1, yes, null."""
+    if isinstance(instance, dict | list):
+        parts = instance.items() if isinstance(instance, dict) else enumerate(instance)
+        for key, value in parts:
+            if isinstance(instance, dict) and not isinstance(key, str):
+                yield f"{'.'.join(place) or 'at the top'}: the key {key!r} is no text to YAML; write it in quotes"
+            yield from _keys_that_are_no_text(value, *place, str(key))
 
 
 def _infinite(instance: Any, *place: str) -> Iterator[tuple[tuple[str, ...], float]]:
