@@ -4,8 +4,9 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pathseg.errors import ResolutionError
 from pathseg.images import resampling
-from pathseg.images.resampling import QUICK, Axis, ResampledSlide, resample_labels
+from pathseg.images.resampling import QUICK, Axis, ResampledSlide, model_downsample, resample_labels
 from pathseg.images.slides import Level, Slide, open_slide
 
 # As scanners and tables give them: 0.252 and 0.2475 µm to 0.5, levels of floor(side / 4), and whole numbers.
@@ -170,3 +171,26 @@ def test_large_numbers_and_a_value_to_leave_out(rng):
     thin[1, 1] = 7
     assert resample_labels(thin, 2, 2)[0, 0] == 0
     np.testing.assert_array_equal(resample_labels(thin, 2, 2, without=0), [[7, 0], [0, 0]])
+
+
+def slide_with(mpp):
+    return Slide("s.svs", [Level(1000, 800, 1.0)], mpp, None, "none")
+
+
+@pytest.mark.parametrize(
+    ("model", "mpp", "expected"),
+    [
+        ({"mpp": 1.0, "resize": None}, 0.25, 4),
+        ({"mpp": 0.25, "resize": None}, 0.5, 0.5),
+        ({"mpp": None, "resize": 0.5}, 0.25, 2),
+        ({"mpp": None, "resize": 0.5}, None, 2),
+        ({"mpp": None, "resize": None}, None, 1),
+    ],
+)
+def test_pixels_of_the_slide_per_pixel_of_the_model(model, mpp, expected):
+    assert model_downsample(model, slide_with(mpp)) == expected
+
+
+def test_a_slide_without_pixel_size_is_refused_by_name():
+    with pytest.raises(ResolutionError, match=r"s\.svs.*`mpp`"):
+        model_downsample({"mpp": 1.0, "resize": None}, slide_with(None))

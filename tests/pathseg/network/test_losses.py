@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from pathseg.labels.values import IGNORE
-from pathseg.network.losses import class_weights, edge_band, soft_dice_loss, weighted_cross_entropy
+from pathseg.network.losses import class_weights, cut_to, edge_band, soft_dice_loss, weighted_cross_entropy
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
@@ -80,3 +80,8 @@ def test_class_weights():
     torch.testing.assert_close(class_weights("none", pixels), torch.ones(2))
     torch.testing.assert_close(class_weights([1.0, 3.0], pixels), torch.tensor([0.5, 1.5]))
     torch.testing.assert_close(class_weights([1, 3], pixels), torch.tensor([0.5, 1.5]))
+
+
+def test_cutting_to_unpadded_output():
+    maps = torch.arange(36).reshape(1, 6, 6)
+    assert torch.equal(cut_to(maps, torch.zeros(1, 2, 2, 2)), maps[:, 2:4, 2:4])

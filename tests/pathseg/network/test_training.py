@@ -11,17 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import ROOT, small_unet
+from conftest import ROOT
 from pathseg.errors import TrainingError
 from pathseg.labels.values import IGNORE
 from pathseg.network import state, training
-from pathseg.network.board import contact_sheet
-from pathseg.network.losses import cut_to
-from pathseg.network.optimisation import decay_of, make_optimizer, make_schedule
-from pathseg.network.running_metrics import RunningMetrics, class_rates, epoch_scores
 from pathseg.network.state import StateFolder
 from pathseg.tiles.batches import epoch_plan
 
@@ -143,36 +138,6 @@ def test_each_tile_is_seen_once_in_an_epoch():
     assert max(map(len, plan)) <= 5
     assert [list(batch) for batch in plan] == [list(batch) for batch in epoch_plan(23, 5, seed=1, epoch=2)]
     assert [list(batch) for batch in plan] != [list(batch) for batch in epoch_plan(23, 5, seed=1, epoch=3)]
-
-
-def test_learning_rate_rises_and_falls_to_zero():
-    optimizer = make_optimizer(small_unet(), 0.1, 0.01)
-    schedule = make_schedule(optimizer, warmup=10, steps=50)
-    rates = []
-    for _ in range(50):
-        rates.append(optimizer.param_groups[1]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert int(np.argmax(rates)) == 10
-    assert rates[10] == pytest.approx(0.1)
-    assert 0 < rates[0] < 0.02
-    assert rates[-1] < 0.001
-    halfway = make_schedule(make_optimizer(small_unet(), 0.1, 0.01), warmup=0, steps=50)
-    assert halfway.get_last_lr() == [0.1, 0.1]
-
-
-def test_biases_and_norms_do_not_decay():
-    network = small_unet()
-    optimizer = make_optimizer(network, 0.1, 0.5)
-    decay = {id(values): group["weight_decay"] for group in optimizer.param_groups for values in group["params"]}
-    for name, values in network.named_parameters():
-        assert decay[id(values)] == (0.5 if values.ndim == 4 else 0.0), name
-
-
-def test_after_a_half_life_the_past_counts_half():
-    assert decay_of(100, 10_000) ** 100 == pytest.approx(0.5)
-    assert decay_of(100, 0) == 0.1
-    assert decay_of(0, 10_000) == 0
 
 
 def test_averaged_weights_are_scored_with_statistics_of_their_own(folder):
@@ -297,69 +262,3 @@ def test_a_step_waits_for_nothing(folder):
     assert "convolution_backward" in names
     assert "_fused_adamw_" in names
     assert not names & set(waiting.split())
-
-
-def test_rates_by_hand():
-    rates = class_rates(np.array([[5, 1], [2, 12]]), ["a", "b"])
-    assert [rates[f"b/{name}"] for name in ("TP", "FP", "TN", "FN")] == [12, 1, 5, 2]
-    assert rates["b/TPR"] == pytest.approx(12 / 14)
-    assert rates["b/FPR"] == pytest.approx(1 / 6)
-
-
-def test_metrics_leaves_ignored_pixels_out():
-    metrics = RunningMetrics(2, torch.device("cpu"))
-    masks = torch.tensor([[[0, 1], [IGNORE, 1]]])
-    logits = torch.nn.functional.one_hot(torch.tensor([[[0, 0], [1, 1]]]), 2).movedim(-1, 1).float()
-    metrics.add(logits, masks, torch.tensor(0.5))
-    np.testing.assert_array_equal(metrics.matrix(), [[1, 0], [1, 1]])
-    assert metrics.mean_loss() == 0.5
-
-
-def test_an_epoch_has_the_scores_of_both_phases():
-    phases = {name: RunningMetrics(2, torch.device("cpu")) for name in ("train", "val")}
-    for phase, counts, loss in (("train", [80, 20, 20, 80], 2.0), ("val", [50, 0, 30, 20], 3.0)):
-        phases[phase].confusion += torch.tensor(counts)
-        phases[phase].loss += loss
-        phases[phase].tiles = 2
-    scores = epoch_scores(phases, ["a", "b"])
-    expected = {"train_loss": 1.0, "val_loss": 1.5, "train_accuracy": 0.8, "val_accuracy": 0.7}
-    expected |= {"train_dice": 0.8, "val_dice": (100 / 130 + 40 / 70) / 2}
-    expected |= {"val_dice_a": 100 / 130, "val_dice_b": 40 / 70}
-    assert scores == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("n_classes", [15, 16, 20])
-def test_metrics_of_many_classes(n_classes):
-    metrics = RunningMetrics(n_classes, torch.device("cpu"))
-    masks = torch.arange(n_classes).reshape(1, 1, n_classes)
-    metrics.add(torch.eye(n_classes).reshape(1, n_classes, 1, n_classes), masks, torch.tensor(0.0))
-    np.testing.assert_array_equal(metrics.matrix(), np.eye(n_classes))
-
-
-def test_cutting_to_unpadded_output():
-    maps = torch.arange(36).reshape(1, 6, 6)
-    assert torch.equal(cut_to(maps, torch.zeros(1, 2, 2, 2)), maps[:, 2:4, 2:4])
-
-
-def test_tensorboard_shows_losses_rates_and_pictures(folder):
-    trainer_of(folder).run()
-    events = EventAccumulator(str(folder / "state" / "tensorboard"), size_guidance={"images": 0})
-    events.Reload()
-    scalars = set(events.Tags()["scalars"])
-    for phase in ("train", "val"):
-        assert {f"{phase}/{name}" for name in ("loss", "accuracy", "dice")} <= scalars
-        rates = ("TP", "FP", "TN", "FN", "TPR", "FPR", "TNR", "FNR")
-        assert {f"{phase}/{name}/{rate}" for name in "ab" for rate in rates} <= scalars
-    assert [event.step for event in events.Scalars("learning_rate")] == [0, 1, 2]
-    assert [event.step for event in events.Images("val/image_truth_prediction")] == [0, 1, 2]
-
-
-def test_pictures_are_the_image_its_truth_and_the_prediction():
-    images = torch.full((1, 3, 6, 6), 7, dtype=torch.uint8)
-    masks = torch.zeros(1, 6, 6, dtype=torch.uint8)
-    masks[:, :, 3:] = 1
-    logits = torch.zeros(1, 2, 4, 4)
-    logits[:, 1] = 1
-    sheet = contact_sheet(images, masks, logits)
-    assert sheet.shape == (4, 12, 3)
-    np.testing.assert_array_equal(sheet[0, :, 0], [7] * 4 + [0, 0, 255, 255] + [255] * 4)

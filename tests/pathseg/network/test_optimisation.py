@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from conftest import small_unet
+from pathseg.network.optimisation import decay_of, make_optimizer, make_schedule
+
+
+def test_learning_rate_rises_and_falls_to_zero():
+    optimizer = make_optimizer(small_unet(), 0.1, 0.01)
+    schedule = make_schedule(optimizer, warmup=10, steps=50)
+    rates = []
+    for _ in range(50):
+        rates.append(optimizer.param_groups[1]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert int(np.argmax(rates)) == 10
+    assert rates[10] == pytest.approx(0.1)
+    assert 0 < rates[0] < 0.02
+    assert rates[-1] < 0.001
+    halfway = make_schedule(make_optimizer(small_unet(), 0.1, 0.01), warmup=0, steps=50)
+    assert halfway.get_last_lr() == [0.1, 0.1]
+
+
+def test_biases_and_norms_do_not_decay():
+    network = small_unet()
+    optimizer = make_optimizer(network, 0.1, 0.5)
+    decay = {id(values): group["weight_decay"] for group in optimizer.param_groups for values in group["params"]}
+    for name, values in network.named_parameters():
+        assert decay[id(values)] == (0.5 if values.ndim == 4 else 0.0), name
+
+
+def test_after_a_half_life_the_past_counts_half():
+    assert decay_of(100, 10_000) ** 100 == pytest.approx(0.5)
+    assert decay_of(100, 0) == 0.1
+    assert decay_of(0, 10_000) == 0
