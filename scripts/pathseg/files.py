@@ -5,6 +5,7 @@ import glob
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ WRITE_ERRORS = {
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, shared: bool = False) -> Iterator[Path]:
     """Give a temporary name beside `path`, renamed to `path` when the block ends without an error.
 
     The temporary file (or folder) is in the same folder, so that the rename is atomic, and keeps the
@@ -32,6 +33,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ----------
     path
         Final name of a file or folder.
+    shared
+        Whether others may be writing it too, here or on another machine: what looks left by a killed one is let be.
 
     Yields
     ------
@@ -44,10 +47,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         If the disk is full or may not be written to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
+    writer = f"{socket.gethostname()}.{os.getpid()}" if shared else os.getpid()
+    temporary = path.with_name(f".{writer}.part.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".*.part.{glob.escape(path.name)}"):
+        for left in [] if shared else path.parent.glob(f".*.part.{glob.escape(path.name)}"):
             _remove(left)
         yield temporary
         _flush(temporary)

@@ -37,3 +37,12 @@ def test_a_folder_replaces_a_folder(tmp_path):
 def test_digest(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert file_digest(tmp_path / "x").startswith("ba7816bf")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_others_may_be_writing_is_let_be(tmp_path, shared):
+    """Alone, one removes what a killed process has left."""
+    (tmp_path / ".7.part.x").touch()
+    with atomic_path(tmp_path / "x", shared) as temporary:
+        temporary.touch()
+    assert {path.name for path in tmp_path.iterdir()} == ({"x", ".7.part.x"} if shared else {"x"})

@@ -5,14 +5,13 @@ Only the standard library is used: this runs each time that the workflow is read
 
 import hashlib
 import json
-import os
-import socket
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pathseg.errors import SplitError, counted
+from pathseg.files import atomic_path
 
 
 def part_shares(val: float, test: float, folds: int | None) -> dict[str, float]:
@@ -155,11 +154,8 @@ def note_parts(path: str | Path, parts: dict[str, str], split: dict[str, Any]) -
     before, known = read_parts(path), read_parts(path, split)
     if parts.items() <= known.items():
         return []
-    # Not `atomic_path`, which takes away what others are writing.
-    temporary = Path(path).with_name(f".{socket.gethostname()}.{os.getpid()}.parts")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    write_parts(temporary, known | parts, split)
-    temporary.replace(path)
+    with atomic_path(path, shared=True) as temporary:
+        write_parts(temporary, known | parts, split)
     if not before:
         return []
     moved = [
