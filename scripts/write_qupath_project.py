@@ -11,6 +11,7 @@ record : JSON
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ def classifier_text(path: str) -> str | None:
     # Results may have been moved since.
     content["op"]["op"]["ops"][0]["model"]["pathModel"] = uri_of(Path(path).with_name("model.onnx"))
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def by_experiment(files: Sequence[str], experiments: list[str]) -> dict[str, list[str]]:
+    """Return the files of each experiment: as many for each, one experiment after another."""
+    count = len(files) // len(experiments)
+    return {name: list(files[number * count :][:count]) for number, name in enumerate(experiments)}
 
 
 def files_of_slides(
@@ -102,15 +109,10 @@ if __name__ == "__main__":
     for script in params.scripts:
         text = (Path(__file__).parent / "qupath" / script).read_text(encoding="utf-8")
         said.append(add_file(folder, record, f"scripts/{script}", text))
-    count = len(slides)
-    predictions = {
-        experiment: files.annotations[number * count : (number + 1) * count]
-        for number, experiment in enumerate(params.experiments)
-    }
-    files_of_slides(folder, record, slides, predictions)
+    files_of_slides(folder, record, slides, by_experiment(files.annotations, params.experiments))
     write_record(folder, record)
     # Younger than what it was made from, also if nothing was new.
     project.touch()
     for sentence in filter(None, said):
         log.info("%s", sentence)
-    log.info("open %s in QuPath: %d slides; the scripts are under Automate, Project scripts", project, count)
+    log.info("open %s in QuPath: %d slides; the scripts are under Automate, Project scripts", project, len(slides))

@@ -16,6 +16,7 @@ from preview_batches import draw_preview
 from split_patients import count_pixels, draw_split
 from summarize_slides import small_picture, summary_table
 from visualize_network import chosen_tile, find_layer, layer_activations, layer_kernels
+from write_qupath_project import by_experiment
 
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import CheckpointError, ConfigError, ImageError
@@ -152,6 +153,10 @@ def test_small_pictures_keep_their_shape(tmp_path, rng):
     path = write_image(tmp_path / "wide.jpg", rng.integers(0, 255, (400, 1200, 3), dtype=np.uint8))
     content = base64.b64decode(small_picture(str(path), 90))
     assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (30, 90, 3)
+
+
+def test_a_qupath_project_has_the_predictions_of_each_experiment():
+    assert by_experiment(list("abcd"), ["plain", "deep"]) == {"plain": ["a", "b"], "deep": ["c", "d"]}
 
 
 def test_a_slide_is_listed_with_its_experiment_and_areas():

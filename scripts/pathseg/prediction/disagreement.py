@@ -92,7 +92,7 @@ def map_disagreement(
     side
         Of a square in pixels of the view.
     tile, tissue
-        See `pathseg.prediction.inference.predict_bands`.
+        Pixels of a tile, and bool [h, w] of the slide; see `pathseg.prediction.inference.predict_bands`.
     """
     shape = -(-view.height // side), -(-view.width // side)
     sums, areas = np.zeros(shape), np.zeros(shape)
