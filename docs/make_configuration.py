@@ -1,4 +1,7 @@
-"""Write docs/configuration.md from the JSON schema of the configuration: python docs/make_configuration.py."""
+"""Write docs/configuration.md from the JSON schema of the configuration.
+
+Usage: PYTHONPATH=scripts python docs/make_configuration.py
+"""
 
 import json
 from pathlib import Path
@@ -12,9 +15,9 @@ SCHEMA = DOCS.parent / "config" / "schemas" / "config.schema.yaml"
 INTRODUCTION = """\
 # Configuration
 
-Made from `config/schemas/config.schema.yaml` by `python docs/make_configuration.py`; a test holds them together.
-A configuration is a YAML file, given with `--configfile`. Only `classes` must be there, and `samples` or `model`.
-Keys that are not listed here are refused.
+Made from `config/schemas/config.schema.yaml` by `docs/make_configuration.py`; a test holds them together.
+A configuration is a YAML file, given with `--configfile`. To train, `samples`, `classes`, and `mpp` or `resize` of
+`tiles` must be there; to predict with a given model, `model` and `slides`. Keys that are not listed here are refused.
 """
 
 
