@@ -57,7 +57,7 @@ def train(network: UNet, image: np.ndarray, mask: np.ndarray, steps: int) -> UNe
         images = np.stack([image[y : y + 256, x : x + 256] for y, x in corners])
         masks = np.stack([mask[y : y + 256, x : x + 256] for y, x in corners]).astype(np.uint8)
         tiles = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(masks), None
-        inputs, truth, _ = augment(*tiles, Augmentation(), draw_params(8, 256, Augmentation(), generator))
+        inputs, truth, *_ = augment(*tiles, Augmentation(), draw_params(8, 256, Augmentation(), generator))
         logits = network(inputs.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
         F.cross_entropy(logits.float(), truth, ignore_index=IGNORE).backward()

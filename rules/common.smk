@@ -24,6 +24,7 @@ from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
 from pathseg.cohort.project import Rows, check_folder, read_project, refuse_other_models, table_and_slides
 from pathseg.cohort.rows import without_files
+from pathseg.cohort.settings import object_classes
 from pathseg.cohort.splitting import divided, read_parts
 from pathseg.cohort.tables import fetched_or_here, why_no_file
 
@@ -51,6 +52,10 @@ SCORED = FOLDS if len(FOLDS) == 1 else [*FOLDS, "all_folds"]
 HELD_OUT = [part for part in PARTS if part == "test"]
 # Without their colours, whose change must not cut tiles or train again.
 CLASS_VALUES = [{key: class_[key] for key in ("name", "mask_value")} for class_ in SETTINGS["classes"]]
+OBJECTS = SETTINGS["objects"] and {
+    "classes": object_classes(SETTINGS["objects"]),
+    "shrink": SETTINGS["objects"]["shrink"],
+}
 # How to predict is a matter of the machine, in part, for which nothing is predicted again.
 MACHINE = ("tile", "precision")
 PREDICTION = {key: value for key, value in SETTINGS["prediction"].items() if key not in MACHINE}

@@ -29,6 +29,7 @@ rule build_database:
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
+        objects=OBJECTS,
         database=SETTINGS["database"],
         # Written down before anything learns from it. Not recorded: of others' parts no database depends.
         parts=part_of_each,

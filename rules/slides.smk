@@ -3,7 +3,10 @@
 In: trained or given models, and slides. Out: <slide>, and a summary of all.
 """
 
-ON_REQUEST = {"probability": "<slide>/probability.tif"} if SETTINGS["prediction"]["probability"] else {}
+ON_REQUEST = {
+    **({"probability": "<slide>/probability.tif"} if SETTINGS["prediction"]["probability"] else {}),
+    **({"objects": "<slide>/objects.tsv.gz"} if OBJECTS else {}),
+}
 # Each overlay adds 0.7 MB to the report: of many slides it has the sheet of small pictures alone.
 OVERLAY = "<slide>/overlay.jpg"
 FEW_SLIDES = len(SLIDES) * len(EXPERIMENTS) <= 30
@@ -38,6 +41,7 @@ rule predict_slide:
         prediction=PREDICTION,
         machine=on_this_machine,
         addresses=addresses,
+        objects=OBJECTS and OBJECTS["classes"],
     message:
         "Predict {wildcards.slide} with {wildcards.experiment}"
     script:

@@ -64,6 +64,8 @@ rule evaluate:
         prediction={key: PREDICTION[key] for key in ("tissue", "tissue_holes_um2", "tta", "mpp", "resize")},
         machine=on_this_machine,
         boundary_um=SETTINGS["scores"]["boundary_um"],
+        objects=OBJECTS and OBJECTS["classes"],
+        min_area_um2=OBJECTS and PREDICTION["min_area_um2"],
     message:
         "Compare {wildcards.experiment}, {wildcards.fold}, with the masks of unseen patients"
     script:

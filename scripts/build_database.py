@@ -26,6 +26,7 @@ from pathseg.geometry import tile_starts
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Slide, choose_mpp, open_slide
 from pathseg.labels.edges import REACH, gap_map
+from pathseg.labels.insides import AROUND, insides
 from pathseg.labels.label_maps import (
     AnnotatedLabels,
     LabelImage,
@@ -64,11 +65,18 @@ class Cutting:
 
 @dataclass(frozen=True)
 class Labelling:
-    """How masks are read; the fields are those of the configuration."""
+    """How masks are read; the fields are those of the configuration.
+
+    Attributes
+    ----------
+    objects : dict, optional
+        `classes` and `shrink` of the objects whose insides are stored; None for none.
+    """
 
     classes: list[dict[str, Any]]
     ignore_value: int | None
     outside: str
+    objects: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +87,12 @@ class Source:
     ----------
     row : dict
         Its row of the sample table.
+    labelling
+        How its mask is read.
     view, labels
         Its pixels and class indices.
     objects
-        Numbers of its objects, for gap maps; None without them.
+        Numbers of its objects, for gap maps and insides; None without them.
     corners : list of (int, int)
         Where its tiles start, (x, y) in pixels of the view.
     pixels : numpy.ndarray
@@ -90,6 +100,7 @@ class Source:
     """
 
     row: dict[str, Any]
+    labelling: Labelling
     view: ResampledSlide
     labels: LabelMap
     objects: LabelMap | None
@@ -113,8 +124,8 @@ def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> 
     pixels = count_labels(labels, view.width, view.height, len(labelling.classes))
     if row["instances"]:
         check_numbers(row, slide, labelling)
-    objects = open_objects(row, view, labels) if cutting.edge_sigma else None
-    return Source(row, view, labels, objects, corners, pixels)
+    objects = open_objects(row, view, labels) if cutting.edge_sigma or labelling.objects else None
+    return Source(row, labelling, view, labels, objects, corners, pixels)
 
 
 def check_numbers(row: dict[str, Any], slide: Slide, labelling: Labelling) -> None:
@@ -146,7 +157,8 @@ def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tup
     Returns
     -------
     arrays : list of numpy.ndarray
-        Images uint8 [n, H, W, 3], masks uint8 [n, H, W] and, with `edge_sigma`, edge maps uint8 [n, H, W].
+        Images uint8 [n, H, W, 3], masks uint8 [n, H, W] and, with `edge_sigma`, edge maps and, with `objects`, insides
+        uint8 [n, H, W].
     corners : numpy.ndarray
         Their top left corners [n, 2], (x, y) in pixels of the image file.
     """
@@ -161,6 +173,9 @@ def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tup
     if cutting.edge_sigma:
         maps = [edge_map(source, x, y, size, cutting.edge_sigma) for x, y in corners]
         arrays.append(np.array(maps, np.uint8).reshape(-1, size, size))
+    if source.labelling.objects:
+        maps = [inside_map(source, x, y, size) for x, y in corners]
+        arrays.append(np.array(maps, np.uint8).reshape(-1, size, size))
     return arrays, np.array(corners, float).reshape(-1, 2) * source.view.downsample
 
 
@@ -170,6 +185,17 @@ def edge_map(source: Source, x: int, y: int, size: int, sigma: float) -> np.ndar
     side = size + 2 * reach
     objects = source.objects.read(x - reach, y - reach, side, side)
     return gap_map(objects, sigma)[reach : reach + size, reach : reach + size]
+
+
+def inside_map(source: Source, x: int, y: int, size: int) -> np.ndarray:
+    """Return what is inside of objects in a tile, uint8 [H, W], made from so much around it that its rim is none."""
+    wanted = source.labelling.objects
+    shrink, names = wanted["shrink"], [class_["name"] for class_ in source.labelling.classes]
+    reach = AROUND * shrink
+    window = (x - reach, y - reach, size + 2 * reach, size + 2 * reach)
+    classes, objects = source.labels.read(*window), source.objects.read(*window)
+    indices = [names.index(name) for name in wanted["classes"]]
+    return insides(objects, classes, indices, shrink)[reach : reach + size, reach : reach + size]
 
 
 def digests(row: dict[str, Any]) -> dict[str, str]:
@@ -241,6 +267,7 @@ def attributes_of(cutting: Cutting, labelling: Labelling) -> dict[str, Any]:
         "stride": cutting.stride,
         "pad": cutting.pad,
         "edge_sigma": cutting.edge_sigma,
+        "objects": labelling.objects,
         "settings": digest([asdict(cutting), asdict(labelling)]),
         "pathseg_version": __version__,
     }
@@ -274,7 +301,7 @@ if __name__ == "__main__":
     if changes := note_parts(params.parts_file, params.parts, params.split):
         log.warning(as_list(changes))
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
-    labelling = Labelling(params.classes, params.ignore_value, params.outside)
+    labelling = Labelling(params.classes, params.ignore_value, params.outside, params.objects)
     with atomic_path(snakemake.output.database) as temporary:
         count = build(temporary, rows, Cutting(**params.tiles), labelling, params.database, snakemake.threads)
     log.info("%s: %d tiles of %d images", snakemake.output.database, count, len(rows))

@@ -10,6 +10,7 @@ counts : NPZ
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,14 @@ from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.geojson import is_annotation_file
 from pathseg.labels.label_maps import check_instances, open_instances, open_labels
+from pathseg.labels.separation import separate
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import Checkpoint
 from pathseg.network.devices import choose_devices
 from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
+from pathseg.prediction.objects import insides_of, reach_of
 from pathseg.prediction.scaling import scaled
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
 from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects
@@ -41,12 +44,22 @@ LARGEST_PIXELS = 2**26
 
 @dataclass(frozen=True)
 class Scoring:
-    """How images are scored; the fields are those of the configuration."""
+    """How images are scored; the fields are those of the configuration.
+
+    Attributes
+    ----------
+    objects
+        Classes whose objects are told apart.
+    min_area_um2
+        Smaller ones of these are not delivered.
+    """
 
     classes: list[dict[str, Any]]
     ignore_value: int | None
     outside: str
     boundary_um: float
+    objects: Sequence[str] = ()
+    min_area_um2: float = 0.0
 
 
 def refuse_copies(rows: list[dict[str, Any]], models: list[Checkpoint]) -> None:
@@ -106,14 +119,28 @@ def count_image(
         known = truth != IGNORE
         counts.add_pixels(truth[known], band.classes[known], band.probabilities[:, known], band.tissue[known])
         if small:
-            strips.append((truth, band.classes))
+            strips.append((truth, band.classes, *([insides_of(band)] if scoring.objects else [])))
     if not small:
         log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], grid.width, grid.height)
         counts.too_large += 1
         return counts
-    truth, predicted = (np.concatenate(parts) for parts in zip(*strips, strict=True))
-    add_shapes(counts, truth, predicted, numbers, slide.mpp and slide.mpp * grid.downsample, scoring.boundary_um)
+    truth, predicted, *insides = (np.concatenate(parts) for parts in zip(*strips, strict=True))
+    mpp = slide.mpp and slide.mpp * grid.downsample
+    told_apart: dict[int, np.ndarray] = {}
+    if scoring.objects:
+        # As far on the ground as in the model's pixels.
+        reach = max(1, round(reach_of(model) * view.downsample / grid.downsample))
+        least = scoring.min_area_um2 / mpp**2 if mpp else 0
+        names = [class_["name"] for class_ in scoring.classes]
+        for index in map(names.index, scoring.objects):
+            told_apart[index] = without_small(separate(predicted == index, insides[0], reach), least)
+    add_shapes(counts, truth, predicted, numbers, mpp, scoring.boundary_um, told_apart)
     return counts
+
+
+def without_small(numbers: np.ndarray, least: float) -> np.ndarray:
+    """Leave out objects, int [H, W], that have fewer than `least` pixels."""
+    return np.where((np.bincount(numbers.ravel()) >= least)[numbers], numbers, 0)
 
 
 def grid_of_truth(mask: str, view: ResampledSlide) -> ResampledSlide:
@@ -134,6 +161,7 @@ def add_shapes(
     numbers: np.ndarray | None,
     mpp: float | None,
     boundary_um: float,
+    told_apart: dict[int, np.ndarray] | None = None,
 ) -> None:
     """Count objects and outlines of each class but the background.
 
@@ -149,6 +177,9 @@ def add_shapes(
         µm per pixel, or None: then distances are not scored.
     boundary_um
         Distance within which outlines are near each other.
+    told_apart
+        Numbers of the predicted objects [H, W] of classes whose objects are told apart; of others they are what is
+        connected.
     """
     known = truth != IGNORE
     counts.area_mm2 += known.sum() * mpp**2 / 1e6 if mpp else np.nan
@@ -157,7 +188,8 @@ def add_shapes(
         # A class without numbers where others have some is none of objects that touch (stroma beside glands).
         has_numbers = numbers is not None and (numbers[true_mask] > 0).any()
         true_objects = np.where(true_mask, numbers, 0) if has_numbers else connected(true_mask)
-        found = dict(zip(OBJECT_COUNTS, count_objects(true_objects, connected(predicted_mask)), strict=True))
+        objects = np.where(known, told_apart[index], 0) if index in (told_apart or {}) else connected(predicted_mask)
+        found = dict(zip(OBJECT_COUNTS, count_objects(true_objects, objects), strict=True))
         for side in ("true", "predicted"):
             found[f"{side}_hausdorff"] *= mpp or 0
             found[f"{side}_near_area"] *= mpp is not None
@@ -171,8 +203,9 @@ if __name__ == "__main__":
     params = snakemake.params
     settings = {**params.prediction, **params.machine}
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
-    models, predictor = load_predictor(list(snakemake.input.models), params.classes, settings, device)
-    scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um)
+    models, predictor = load_predictor(list(snakemake.input.models), params.classes, settings, device, params.objects)
+    objects = (params.objects or (), params.min_area_um2 or 0.0)
+    scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um, *objects)
     files = snakemake.input
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     refuse_copies(rows, models)

@@ -13,6 +13,9 @@ summary : JSON
     Area of each class in mm², and how the result came about.
 probability : tiled pyramidal TIFF, uint8
     Probability of each class times 255, a plane for each class. Only if the configuration asks for it.
+objects : TSV, compressed
+    A row for each object of the classes whose objects are told apart, with its place and measures in µm. Only if the
+    configuration asks for it; the annotations then are the same objects, by the measurement `Object`.
 """
 
 from pathseg.logs import start_log
@@ -24,7 +27,9 @@ if __name__ == "__main__":
     params, wildcards = snakemake.params, snakemake.wildcards
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     settings = {**params.prediction, **params.machine}
-    predictor = SlidePredictor(list(snakemake.input.models), params.classes, settings, device, params.addresses)
+    predictor = SlidePredictor(
+        list(snakemake.input.models), params.classes, settings, device, params.addresses, params.objects
+    )
     row = {
         "slide": wildcards.slide,
         # What another experiment finds on the slide are other annotations, also in one project of QuPath.

@@ -72,7 +72,7 @@ if __name__ == "__main__":
     augmentation = Augmentation(**settings["augmentation"])
     generator = torch.Generator().manual_seed(settings["seed"])
     changes = draw_params(len(chosen), batch.images.shape[-1], augmentation, generator)
-    changed, masks, edges = augment(batch.images, batch.masks, batch.edges, augmentation, changes)
+    changed, masks, edges, _ = augment(batch.images, batch.masks, batch.edges, augmentation, changes)
     if edges is None:
         title = f"its edges (loss x {settings['edge_weight']:g})"
         edges = edge_band(masks, settings["edge_width"]).float()

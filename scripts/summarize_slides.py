@@ -3,8 +3,9 @@
 Outputs
 -------
 table, table_html : TSV and HTML
-    A row for each slide and class: area in mm², share of the tissue, mean probability and number of regions. The page
-    begins with a small picture of each slide.
+    A row for each slide and class: area in mm², share of the tissue, mean probability and number of regions, and of
+    objects told apart their number and how many there are per mm² of tissue. The page begins with a small picture of
+    each slide.
 """
 
 import base64
@@ -20,6 +21,8 @@ from pathseg.table_files import save_table
 
 SLIDE_COLUMNS = ["slide", "file", "mpp", "mpp_source", "model_mpp", "tissue_share", "tissue_mm2", "seconds"]
 CLASS_COLUMNS = ["pixels", "area_mm2", "share_of_tissue", "mean_probability", "regions"]
+# Of classes whose objects are told apart.
+OBJECT_COLUMNS = ["objects", "objects_per_mm2"]
 
 # Pixels of the longer side of a small picture, of up to so many; more are smaller, so that a browser opens the page.
 SIDE, AT_FULL_SIZE, SMALLEST_SIDE = 160, 1000, 40
@@ -31,11 +34,14 @@ def summary_table(summaries: list[dict]) -> pd.DataFrame:
         {column: summary[column] for column in SLIDE_COLUMNS}
         | {"class": class_["name"]}
         | {column: class_[column] for column in CLASS_COLUMNS}
+        | {column: class_[column] for column in OBJECT_COLUMNS if column in class_}
         for summary in summaries
         for class_ in summary["classes"]
     ]
-    table = pd.DataFrame(rows)[["slide", "class", *CLASS_COLUMNS, *SLIDE_COLUMNS[1:]]]
-    return table.astype({"regions": "Int64"})
+    table = pd.DataFrame(rows)
+    of_objects = [column for column in OBJECT_COLUMNS if column in table]
+    table = table[["slide", "class", *CLASS_COLUMNS, *of_objects, *SLIDE_COLUMNS[1:]]]
+    return table.astype(dict.fromkeys(("regions", *of_objects[:1]), "Int64"))
 
 
 def contact_sheet(pictures: dict[str, str]) -> str:

@@ -97,7 +97,8 @@ def train(device: torch.device, job: Job) -> None:
         validation = stack.enter_context(TileDatabase(job.validation))
         check_databases(training, validation)
         torch.manual_seed(job.settings["seed"])
-        network = UNet(n_classes=len(job.classes), **job.unet)
+        objects = validation.attributes.get("objects")
+        network = UNet(n_classes=len(job.classes), insides=bool(objects), **job.unet)
         names = [class_["name"] for class_ in job.classes]
         start = None
         if job.init:
@@ -144,9 +145,9 @@ def started_from(start: Start) -> dict[str, Any]:
     return {"sha256": start.sha256, "not_loaded": start.not_loaded}
 
 
-def trained_network(architecture: dict[str, Any], best: dict[str, Any]) -> UNet:
+def trained_network(architecture: dict[str, Any], best: dict[str, Any], insides: bool) -> UNet:
     """Return the network of the best snapshot, ready to predict."""
-    network = UNet(**architecture)
+    network = UNet(**architecture, insides=insides)
     network.load_state_dict(best["model_dict"])
     return network.eval()
 
@@ -155,6 +156,7 @@ def write_outputs(
     job: Job, trainer: Trainer, best: dict[str, Any], architecture: dict[str, Any], attributes: dict[str, Any]
 ) -> None:
     """Write model, history and TensorBoard's folder, and remove the state."""
+    network = trained_network(architecture, best, bool(attributes.get("objects")))
     save_tsv(pd.DataFrame(trainer.history), job.output["history"])
     with atomic_path(job.output["tensorboard"]) as temporary:
         shutil.copytree(trainer.state.board, temporary)
@@ -170,6 +172,7 @@ def write_outputs(
             "best_dice": best["score"],
             "class_weights": trainer.weights.tolist(),
             "classes": job.classes,
+            "objects": attributes.get("objects"),
             "mpp": attributes["mpp"],
             "resize": attributes["resize"],
             "tile_size": attributes["tile_size"],
@@ -177,7 +180,7 @@ def write_outputs(
             "started_from": attributes["started_from"],
             "pathseg_version": __version__,
             "training_digest": digest(trainer.state.definition),
-            "precision": record_of(trainer.dtype, trained_network(architecture, best), trainer.device),
+            "precision": record_of(trainer.dtype, network, trainer.device),
         },
     )
     # What cannot be removed (a file that NFS still holds) is no reason to lose the model.

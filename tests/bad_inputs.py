@@ -38,7 +38,7 @@ from pathseg.labels.tissue import read_tissue
 from pathseg.network.checkpoint import build_network, load_checkpoint, save_checkpoint
 from pathseg.network.starting import start_from
 from pathseg.network.unet import UNet
-from pathseg.prediction.delivery import load_models
+from pathseg.prediction.delivery import load_models, load_predictor
 from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
 
 HEADER = "sample\tpatient\timage\tmask"
@@ -297,6 +297,9 @@ for name, changes, words in [
     ("weights that are a word", {"training": {"class_weights": "heavy"}}, ("class_weights is 'heavy'",)),
     ("weights that are all 0", {"training": {"class_weights": [0, 0]}}, ("class_weights are all 0",)),
     ("a crop larger than the tile", {"training": {"augmentation": {"crop": 512}}}, ("crop 512 is larger",)),
+    ("objects of no class", {"objects": {"class": "gland"}}, ("objects.class: 'gland' is no class",)),
+    ("objects of the background", {"objects": {"class": CLASSES[0]["name"]}}, ("is the background; use any of",)),
+    ("objects without a class", {"objects": {"shrink": 3}}, ("objects: 'class' is a required property",)),
     ("gaps without their map", {"training": {"edges": "distance"}}, ("needs tiles.edge_sigma",)),
     ("two resolutions of a model", {"prediction": {"mpp": 1.0, "resize": 0.5}}, ("prediction: give mpp or resize",)),
     ("a sample table in a bucket", {"samples": "s3://b/s.tsv"}, ("s3://b/s.tsv: a table is read from this machine",)),
@@ -698,6 +701,22 @@ def start_of(network: UNet) -> Callable[[Path], Any]:
     return run
 
 
+def objects_asked_for(shrinks: tuple[int | None, ...]) -> Callable[[Path], Any]:
+    """Return what asks models for objects that have learned such insides, or none."""
+
+    def run(folder: Path) -> Any:
+        paths = [str(folder / f"{number}.pt") for number in range(len(shrinks))]
+        for path, shrink in zip(paths, shrinks, strict=True):
+            network = small_unet(insides=shrink is not None)
+            content = network.architecture | {"model_dict": network.state_dict(), "mpp": 1.0, "classes": CLASSES}
+            objects = shrink and {"classes": [CLASSES[1]["name"]], "shrink": shrink}
+            torch.save(content | {"objects": objects}, path)
+        settings = {"mpp": None, "resize": None, "precision": "float32", "tta": False}
+        return load_predictor(paths, CLASSES, settings, torch.device("cpu"), [CLASSES[1]["name"]])
+
+    return run
+
+
 for name, run, words in [
     ("a file that runs code", model(lambda c, f: c.update(epoch=Payload(f / "trap"))), ("m.pt: is refused",)),
     ("a bare pickle that runs code", bare_pickle, ("m.pt: is refused",)),
@@ -717,6 +736,17 @@ for name, run, words in [
     ("an infinite factor", model(lambda c, _: c.update(resize=float("inf"))), ("its resize is inf",)),
     ("more names than outputs", model(lambda c, _: c.update(classes=named("a", "b", "c"))), ("names 3 classes",)),
     ("a class whose name is none", model(lambda c, _: c.update(classes=named("a", ("b",)))), ("is not a text",)),
+    (
+        "objects of a class that it has not",
+        model(lambda c, _: c.update(objects={"classes": ["x"], "shrink": 3})),
+        ("objects are of a class 'x'",),
+    ),
+    (
+        "objects that it has not learned",
+        objects_asked_for((None,)),
+        ("0.pt: has learned to tell apart the objects of no class",),
+    ),
+    ("models whose objects differ", objects_asked_for((3, 4)), ("1.pt: its insides are 4 pixels from the rim",)),
     ("classes that are texts", model(lambda c, _: c.update(classes=["a", "b"])), ("not a list of what each class is",)),
     ("weights that are not numbers", model(break_weight), ("weights that are not numbers (in last.weight)",)),
     (

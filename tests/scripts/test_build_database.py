@@ -8,6 +8,7 @@ import pytest
 import shapely
 from build_database import Cutting, Labelling, build, cut, cut_all, in_order, open_source
 from shapely.geometry import mapping
+from skimage.measure import label
 from train_unet import define_training
 
 from conftest import CLASSES, ROOT, write_image
@@ -16,6 +17,7 @@ from pathseg.errors import ImageError, ResolutionError
 from pathseg.geometry import unet_output_size
 from pathseg.images.slides import open_slide
 from pathseg.labels.edges import gap_map
+from pathseg.labels.insides import insides
 from pathseg.labels.values import IGNORE
 from pathseg.scores.objects import connected
 from pathseg.tiles.database import TileDatabase
@@ -208,7 +210,7 @@ def definition_of(path, row, labelling=None, **cutting):
     cutting = Cutting(**PLAIN | {"edge_sigma": 5.0} | cutting)
     build(path, [row], cutting, Labelling(**labelling), {"complib": "none", "complevel": 1}, threads=1)
     with TileDatabase(path) as database:
-        return define_training({}, {}, [database], "code")
+        return define_training({}, {}, [database], "code", None)
 
 
 @pytest.fixture
@@ -227,6 +229,7 @@ def numbered(sample, tmp_path):
         {"labelling": {"classes": SWAPPED}},
         {"labelling": {"ignore_value": 7}},
         {"labelling": {"outside": "background"}},
+        {"labelling": {"objects": {"classes": ["epithelium"], "shrink": 3}}},
         {"min_tissue": 0.001},
         {"stride": 8},
         {"pad": 4},
@@ -364,3 +367,29 @@ class TestAhead:
             rows.append(write_sample(tmp_path / str(number), image, mask))
         for done, _ in enumerate(cut_all(rows, Cutting(**PLAIN), Labelling(CLASSES, None, "ignore"), 8), start=1):
             assert len(opened) <= done + 1
+
+
+@pytest.mark.parametrize("with_numbers", [True, False])
+def test_stored_insides_do_not_know_of_tiles(tmp_path, rng, with_numbers):
+    """Four glands of a cross that touch, of a class beside another one; some of it is ignored."""
+    mask = np.zeros((96, 96), np.uint8)
+    mask[8:88, 8:88], mask[60:70, 60:70], mask[90:96] = 255, 100, 50
+    row = write_sample(tmp_path, rng.integers(0, 255, (96, 96, 3), dtype=np.uint8), mask)
+    numbers = np.where(mask == 255, 1, 0).astype(np.uint8)
+    if with_numbers:
+        numbers[8:88, 48:88] *= 2
+        numbers[48:88, 8:88] *= 3
+        row["instances"] = str(write_image(tmp_path / "n.png", numbers))
+    classes = [*CLASSES, {"name": "lumen", "mask_value": 100}]
+    labelling = Labelling(classes, 50, "ignore", {"classes": ["epithelium"], "shrink": 3})
+    whole = insides(numbers.astype(int), np.select([mask == 50, mask == 255], [IGNORE, 1], 0), [1], 3)
+    assert label(whole == 1).max() == (4 if with_numbers else 1)
+    cutting = Cutting(**PLAIN)
+    source = open_source(row, cutting, labelling)
+    arrays, corners = cut(source, source.corners, cutting)
+    for tile, (x, y) in zip(arrays[-1], corners.astype(int), strict=True):
+        np.testing.assert_array_equal(tile, whole[y : y + 32, x : x + 32])
+    build(tmp_path / "x.h5", [row], cutting, labelling, {"complib": "none", "complevel": 1}, threads=1)
+    with TileDatabase(tmp_path / "x.h5") as database:
+        assert database.attributes["objects"] == {"classes": ["epithelium"], "shrink": 3}
+        np.testing.assert_array_equal(database.read("inside", np.arange(len(corners))), arrays[-1])

@@ -3,13 +3,16 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tile_databases import write_database
 from train_unet import Job, train
 
 from pathseg.errors import TrainingError
 from pathseg.files import file_digest
+from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import build_network, load_checkpoint
 from pathseg.tiles.augmentation import Augmentation
 from pathseg.tiles.database import TileDatabase
@@ -67,6 +70,28 @@ def test_a_model_is_written(job):
     assert len(pd.read_csv(job.output["history"], sep="\t")) == 1
     made = sorted(path.name for path in Path(job.output["model"]).parent.iterdir())
     assert made == ["best.pt", "history.tsv", "tensorboard"]
+
+
+def test_a_model_that_learns_what_is_inside_of_objects(folder, rng, job):
+    objects = {"classes": ["b"], "shrink": 2}
+    write_database(folder / "train.h5", rng, "P1", 24, objects=objects)
+    write_database(folder / "val.h5", rng, "P2", 5, objects=objects)
+    train(torch.device("cpu"), dataclasses.replace(job, settings=SETTINGS | {"epochs": 12}))
+    model = load_checkpoint(job.output["model"])
+    assert model["objects"] == objects
+    whole, classes = build_network(model, "best.pt", insides=True), build_network(model, "best.pt")
+    with TileDatabase(job.validation) as database:
+        tiles, masks, truth = (database.read(name, np.arange(5)) for name in ("img", "mask", "inside"))
+    with torch.inference_mode():
+        images = torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255
+        logits = whole(images)
+        # Who does not ask for insides gets the same classes, and nothing more.
+        assert torch.equal(classes(images), logits[:, :2])
+    assert not (truth[masks == 1] == masks[masks == 1]).all()
+    found, known = logits[:, 2].numpy() > 0, truth != IGNORE
+    assert 2 * (found & (truth == 1)).sum() / (found[known].sum() + (truth == 1).sum()) > 0.9
+    # The network has learned them apart from the class.
+    assert (found[known] != (logits.argmax(1).numpy() == 1)[known]).sum() > 100
 
 
 def test_a_state_that_cannot_be_removed_loses_no_model(job, monkeypatch):

@@ -219,10 +219,22 @@ def _contradictions(settings: Settings) -> list[str]:
         if double:
             errors.append(f"classes: {key} {double[0]!r} is used twice; each class needs its own")
     errors += twin_errors("classes", names)
+    errors += [
+        f"objects.class: {name!r} is {'the background' if name in names else 'no class'}; use any of "
+        f"{', '.join(names[1:])}"
+        for name in object_classes(settings["objects"])
+        if names and name not in names[1:]
+    ]
     errors += twin_errors("experiments", settings["experiments"])
     if settings["ignore_value"] in [class_["mask_value"] for class_ in settings["classes"]]:
         errors.append(f"ignore_value: {settings['ignore_value']} is also the mask_value of a class")
     return errors
+
+
+def object_classes(objects: Settings | None) -> list[str]:
+    """Return the classes whose objects are told apart."""
+    names = objects["class"] if objects else []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def twin_errors(what: str, names: Iterable[str]) -> list[str]:

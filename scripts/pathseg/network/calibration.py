@@ -60,7 +60,7 @@ def calibration_of(checkpoint: dict[str, Any], path: str) -> Calibration | None:
 
 @torch.no_grad()
 def calibrate(network: UNet, calibration: Calibration) -> None:
-    """Multiply a calibration into the last convolution, whose output are the logits."""
+    """Multiply a calibration into the last convolution, whose output are the logits; insides stay as they are."""
     for values in network.last.parameters():
-        values.div_(calibration.temperature)
-    network.last.get_parameter("bias").add_(torch.tensor(calibration.bias))
+        values[: network.n_classes].div_(calibration.temperature)
+    network.last.get_parameter("bias")[: network.n_classes].add_(torch.tensor(calibration.bias))

@@ -31,6 +31,7 @@ Checkpoint = dict[str, Any]
 
 # The limits that the configuration has for the same keys.
 _WHOLE_NUMBERS = {"in_channels": (1, 1024), "n_classes": (2, 200), "depth": (1, 8), "wf": (0, 8)}
+SHRINK_RANGE = (1, 64)
 _NUMBERS = {"mpp": (0.01, 100.0), "resize": (0.001, 16.0), "tile_size": (1.0, 65536.0)}
 
 
@@ -48,7 +49,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     -------
     dict
         The file's content. Keys that the tutorial's files lack are set: `mpp`, `resize` (None), `classes` (None),
-        `tile_size` (None), `training_images` (SHA-256 of the files that were trained on; empty).
+        `tile_size` (None), `training_images` (SHA-256 of the files that were trained on; empty), `objects` (what it has
+        learned to tell apart, `classes` and `shrink`, see `pathseg.labels.insides`; None).
 
     Raises
     ------
@@ -75,7 +77,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: lacks {', '.join(missing)}; a model file has the network's weights and architecture"
         )
-    checkpoint = {"mpp": None, "resize": None, "classes": None, "tile_size": None, "training_images": []} | checkpoint
+    absent = dict.fromkeys(("mpp", "resize", "classes", "tile_size", "objects"))
+    checkpoint = absent | {"training_images": []} | checkpoint
     fault = _field_fault(checkpoint)
     if fault:
         raise CheckpointError(f"{path}: is refused: {fault}; use a model that pathseg or its tutorial wrote")
@@ -100,7 +103,11 @@ def _field_fault(checkpoint: Checkpoint) -> str | None:
     images = checkpoint["training_images"]
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         return "its training_images are not a list of digests"
-    return _classes_fault(checkpoint["classes"], checkpoint["n_classes"]) or _weights_fault(checkpoint["model_dict"])
+    return (
+        _classes_fault(checkpoint["classes"], checkpoint["n_classes"])
+        or _objects_fault(checkpoint["objects"], checkpoint["classes"])
+        or _weights_fault(checkpoint["model_dict"])
+    )
 
 
 def _classes_fault(classes: Any, count: int) -> str | None:
@@ -120,6 +127,25 @@ def _classes_fault(classes: Any, count: int) -> str | None:
     return None
 
 
+def _objects_fault(objects: Any, classes: Any) -> str | None:
+    if objects is None:
+        return None
+    if (
+        not isinstance(objects, dict)
+        or set(objects) != {"classes", "shrink"}
+        or not isinstance(objects["classes"], list)
+    ):
+        return "its objects are not classes and a shrink"
+    low, high = SHRINK_RANGE
+    if type(objects["shrink"]) is not int or not low <= objects["shrink"] <= high:
+        return f"its objects have the shrink {_shown(objects['shrink'])}, not a whole number from {low} to {high}"
+    names = [class_["name"] for class_ in classes or []]
+    for name in objects["classes"]:
+        if name not in names[1:]:
+            return f"its objects are of a class {_shown(name)} that it does not have, or of the background"
+    return None
+
+
 def _weights_fault(weights: Any) -> str | None:
     if not isinstance(weights, dict):
         return "its weights are not named one by one"
@@ -136,8 +162,15 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:60] + " ..."
 
 
-def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
+def build_network(checkpoint: Checkpoint, path: str | Path, insides: bool = False) -> UNet:
     """Make the network that a checkpoint describes, with its weights and calibration, in evaluation mode.
+
+    Parameters
+    ----------
+    checkpoint, path
+        What `load_checkpoint` has read, and from where.
+    insides
+        Whether to keep the output for the insides of objects, if it has one.
 
     Raises
     ------
@@ -148,7 +181,7 @@ def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
         raise CheckpointError(
             f"{path}: takes {checkpoint['in_channels']} channels; pathseg reads RGB images, which have 3"
         )
-    architecture = {key: checkpoint[key] for key in ARCHITECTURE_KEYS}
+    architecture = {key: checkpoint[key] for key in ARCHITECTURE_KEYS} | {"insides": bool(checkpoint.get("objects"))}
     # Sizes are compared before anything is allocated: a small file may name a network that fills the memory.
     with torch.device("meta"):
         wanted = {name: tuple(values.shape) for name, values in UNet(**architecture).state_dict().items()}
@@ -167,6 +200,8 @@ def build_network(checkpoint: Checkpoint, path: str | Path) -> UNet:
     calibration = calibration_of(checkpoint, str(path))
     if calibration:
         calibrate(network, calibration)
+    if not insides:
+        network.leave_insides()
     return network.eval()
 
 

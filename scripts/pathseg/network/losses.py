@@ -7,34 +7,42 @@ from torch import Tensor
 from pathseg.labels.values import IGNORE
 from pathseg.network.optimisation import TrainingSettings
 from pathseg.network.processes import all_reduce_sum
+from pathseg.tiles.augmentation import Fed
 
 
-def training_loss(
-    logits: Tensor, masks: Tensor, edges: Tensor | None, weights: Tensor, settings: TrainingSettings
-) -> Tensor:
+def training_loss(logits: Tensor, fed: Fed, weights: Tensor, settings: TrainingSettings) -> Tensor:
     """Return the loss that the settings ask for: cross-entropy, and the soft Dice loss if it has a weight.
+
+    The same two losses of insides and the rest, if they are learned, are added.
 
     Parameters
     ----------
     logits
-        float32 [N, C, h, w], smaller than the masks if the network is unpadded.
-    masks
-        int64 [N, H, W], class indices or `IGNORE`.
-    edges
-        Stored maps in 0..1, float32 [N, H, W], used with `edges: distance`.
+        float32 [N, C, h, w], smaller than the masks if the network is unpadded; with insides [N, C + 1, h, w].
+    fed
+        What the network was fed.
     weights
         Of the classes, float32 [C].
     settings
         How to train.
     """
-    factors = edge_factors(masks, edges, settings)
-    masks = cut_to(masks, logits)
+    factors = edge_factors(fed.masks, fed.edges, settings)
     factors = None if factors is None else cut_to(factors, logits)
-    log_probabilities = F.log_softmax(logits, dim=1)
-    loss = weighted_cross_entropy(log_probabilities, masks, weights, factors)
-    if settings.dice_weight:
-        loss = loss + settings.dice_weight * soft_dice_loss(log_probabilities, masks)
+    log_probabilities = F.log_softmax(logits[:, : len(weights)], dim=1)
+    loss = _both_losses(log_probabilities, cut_to(fed.masks, logits), weights, factors, settings.dice_weight)
+    if fed.insides is not None:
+        inside = logits[:, len(weights)]
+        log_probabilities = torch.stack([F.logsigmoid(-inside), F.logsigmoid(inside)], dim=1)
+        insides = cut_to(fed.insides, logits)
+        loss = loss + _both_losses(log_probabilities, insides, torch.ones_like(weights[:2]), None, settings.dice_weight)
     return loss
+
+
+def _both_losses(
+    log_probabilities: Tensor, masks: Tensor, weights: Tensor, factors: Tensor | None, dice_weight: float
+) -> Tensor:
+    loss = weighted_cross_entropy(log_probabilities, masks, weights, factors)
+    return loss + dice_weight * soft_dice_loss(log_probabilities, masks) if dice_weight else loss
 
 
 def edge_factors(masks: Tensor, edges: Tensor | None, settings: TrainingSettings) -> Tensor | None:

@@ -39,7 +39,7 @@ from pathseg.network.processes import (
 from pathseg.network.running_metrics import RunningMetrics, epoch_scores
 from pathseg.network.state import StateFolder, StopRequest
 from pathseg.network.unet import UNet
-from pathseg.tiles.augmentation import AugmentationParams, augment, draw_params
+from pathseg.tiles.augmentation import AugmentationParams, Fed, augment, draw_params
 from pathseg.tiles.batches import Batch, Tiles, epoch_plan, generator_of
 
 logger = logging.getLogger("pathseg")
@@ -277,8 +277,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         """Train on this process's part of a batch."""
-        images, masks, edges = self._augmented(batch)
-        logits, masks, loss = self._loss(self._trained, images, masks, edges)
+        logits, masks, loss = self._loss(self._trained, self._augmented(batch))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
@@ -295,23 +294,22 @@ class Trainer:
         failed = self._failed.clamp(max=self.step)
         self._failed = torch.where(torch.isfinite(watched), self._failed, failed)
 
-    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _augmented(self, batch: Batch) -> Fed:
         assert batch.params is not None
-        return augment(batch.images, batch.masks, batch.edges, self.settings.augmentation, batch.params)
+        return augment(batch.images, batch.masks, batch.edges, self.settings.augmentation, batch.params, batch.insides)
 
     def _input(self, images: Tensor) -> Tensor:
         """Return images in 0..1 as the network takes them."""
         return images.to(self.dtype, memory_format=torch.channels_last)
 
-    def _loss(
-        self, network: nn.Module, images: Tensor, masks: Tensor, edges: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits, the masks cut to their size, and the loss."""
+    def _loss(self, network: nn.Module, fed: Fed) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logits of the classes, the masks cut to their size, and the loss."""
         with autocast(self.device, self.dtype):
-            logits = network(self._input(images))
+            logits = network(self._input(fed.images))
         # A plane for each class: what follows is fastest so.
         logits = logits.float().contiguous()
-        return logits, cut_to(masks, logits), training_loss(logits, masks, edges, self.weights, self.settings)
+        loss = training_loss(logits, fed, self.weights, self.settings)
+        return logits[:, : len(self.classes)], cut_to(fed.masks, logits), loss
 
     def _check_numbers(self) -> None:
         """Stop if a loss or gradient of the epoch was not a number."""
@@ -342,7 +340,8 @@ class Trainer:
 
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         edges = None if batch.edges is None else batch.edges.float() / FULL_EDGE
-        return self._loss(self.averaged, batch.images.float() / 255, batch.masks.long(), edges)
+        insides = None if batch.insides is None else batch.insides.long()
+        return self._loss(self.averaged, Fed(batch.images.float() / 255, batch.masks.long(), edges, insides))
 
     @torch.no_grad()
     def _sheet(self) -> np.ndarray:
@@ -351,7 +350,7 @@ class Trainer:
         batch = self.validation.read(chosen)
         with autocast(self.device, self.dtype):
             logits = self.averaged(self._input(batch.images.to(self.device).float() / 255))
-        return contact_sheet(batch.images, batch.masks, logits)
+        return contact_sheet(batch.images, batch.masks, logits[:, : len(self.classes)])
 
     def _save_state(self) -> None:
         self._check_numbers()

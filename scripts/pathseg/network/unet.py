@@ -35,6 +35,8 @@ class UNet(nn.Module):
         Batch normalisation after each ReLU.
     up_mode
         "upconv" (transposed convolution) or "upsample" (bilinear interpolation and a 1x1 convolution).
+    insides
+        One output more, after the classes: the logit of what is inside of an object, see `pathseg.labels.insides`.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class UNet(nn.Module):
         padding: bool = True,
         batch_norm: bool = True,
         up_mode: str = "upconv",
+        insides: bool = False,
     ) -> None:
         super().__init__()
         if up_mode not in ("upconv", "upsample"):
@@ -57,6 +60,7 @@ class UNet(nn.Module):
         self.padding = padding
         self.batch_norm = batch_norm
         self.up_mode = up_mode
+        self.insides = insides
         filters = [2 ** (wf + level) for level in range(depth)]
         self.down_path = nn.ModuleList(
             ConvBlock(before, after, padding, batch_norm)
@@ -66,7 +70,7 @@ class UNet(nn.Module):
             UpBlock(filters[level + 1], filters[level], up_mode, padding, batch_norm)
             for level in reversed(range(depth - 1))
         )
-        self.last = nn.Conv2d(filters[0], n_classes, kernel_size=1)
+        self.last = nn.Conv2d(filters[0], n_classes + insides, kernel_size=1)
 
     @property
     def stride(self) -> int:
@@ -89,7 +93,7 @@ class UNet(nn.Module):
         Returns
         -------
         Tensor
-            Logits [N, n_classes, H', W'].
+            Logits [N, n_classes, H', W'], with insides one more.
         """
         skips = []
         for block in self.down_path[:-1]:
@@ -100,6 +104,16 @@ class UNet(nn.Module):
         for block, skip in zip(self.up_path, reversed(skips), strict=True):
             x = block(x, skip)
         return self.last(x)
+
+    @torch.no_grad()
+    def leave_insides(self) -> None:
+        """Become the network without the output for insides, if it has one."""
+        if self.insides:
+            old = self.last
+            self.last = nn.Conv2d(old.in_channels, self.n_classes, kernel_size=1)
+            for values, had in zip(self.last.parameters(), old.parameters(), strict=True):
+                values.copy_(had[: self.n_classes])
+            self.insides = False
 
     def output_size(self, size: int) -> int:
         """Return the side of the output for an input of side `size`, in pixels; 0 if it does not fit."""

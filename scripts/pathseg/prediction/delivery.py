@@ -65,19 +65,52 @@ def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dic
 
 
 def load_predictor(
-    paths: list[str], classes: list[dict[str, Any]], settings: dict[str, Any], device: torch.device
+    paths: list[str],
+    classes: list[dict[str, Any]],
+    settings: dict[str, Any],
+    device: torch.device,
+    objects: list[str] | None = None,
 ) -> tuple[list[Checkpoint], Predictor]:
     """Read models and make them ready to predict, as `prediction` of the configuration says.
+
+    Parameters
+    ----------
+    paths, classes
+        As for `load_models`.
+    settings
+        `prediction` of the configuration.
+    device
+        Where the networks run.
+    objects
+        Classes whose objects are to be told apart; None for none, and then the networks do not compute insides.
 
     Raises
     ------
     CheckpointError
-        See `load_models` and `pathseg.network.checkpoint.build_network`.
+        See `load_models` and `pathseg.network.checkpoint.build_network`; and if a model has not learned to tell the
+        objects of such a class apart.
     """
     models = load_models(paths, classes, settings)
-    networks = [build_network(model, path) for model, path in zip(models, paths, strict=True)]
+    for path, model in zip(paths, models, strict=True):
+        if objects:
+            _check_objects(path, model, objects, models[0])
+    networks = [build_network(model, path, bool(objects)) for model, path in zip(models, paths, strict=True)]
     dtype = prediction_type(settings["precision"], networks[0], device, models[0].get("precision"))
     return models, Predictor(networks, device, dtype, settings["tta"])
+
+
+def _check_objects(path: str, model: Checkpoint, objects: list[str], first: Checkpoint) -> None:
+    learned = model["objects"] and model["objects"]["classes"]
+    if not learned or not set(objects) <= set(learned):
+        raise CheckpointError(
+            f"{path}: has learned to tell apart the objects of {', '.join(learned) if learned else 'no class'}, and "
+            f"objects.class asks for {', '.join(objects)}; take that out of the configuration, or train the model again"
+        )
+    if model["objects"]["shrink"] != first["objects"]["shrink"]:
+        raise CheckpointError(
+            f"{path}: its insides are {model['objects']['shrink']} pixels from the rim of objects, and those of the "
+            f"first model {first['objects']['shrink']}; models that are averaged must agree"
+        )
 
 
 def view_of_model(model: Checkpoint, slide: Slide) -> ResampledSlide:

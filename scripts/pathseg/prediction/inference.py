@@ -57,12 +57,15 @@ class Band:
         uint8 [C, h, W], probability times 255.
     tissue : numpy.ndarray
         bool [h, W], what was looked at; the rest has class 0.
+    insides : numpy.ndarray or None
+        uint8 [h, W], probability times 255 of being inside of an object, if the networks have learned it.
     """
 
     y: int
     classes: np.ndarray
     probabilities: np.ndarray
     tissue: np.ndarray
+    insides: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Predictor:
     Parameters
     ----------
     networks
-        Networks in evaluation mode with one number of classes; their probabilities are averaged.
+        Networks in evaluation mode with one number of classes, with an output for insides or without; their
+        probabilities are averaged.
     device, dtype
         Where and in which arithmetic they run.
     tta
@@ -100,7 +104,7 @@ class Predictor:
     def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
         self.networks = [cast(folded(network), device, dtype) for network in networks]
         self.device, self.dtype = device, dtype
-        self.n_classes = networks[0].n_classes
+        self.n_classes, self.insides = networks[0].n_classes, networks[0].insides
         self.stride = max(network.stride for network in networks)
         self.border = max(self._border(network) for network in networks)
         # Each way: quarter turns, and whether it is mirrored.
@@ -170,7 +174,7 @@ class Predictor:
         Returns
         -------
         Tensor
-            Probabilities, float32 [C, height, width], on the device.
+            Probabilities, float32 [C, height, width], on the device; with insides [C + 1, height, width].
         """
         started = time.monotonic()
         # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
@@ -187,12 +191,16 @@ class Predictor:
         return mean
 
     def _each_prediction(self, image: Tensor, height: int, width: int) -> Iterator[Tensor]:
-        """Yield the probabilities of each network, seen in each way: float32 [C, height, width]."""
+        """Yield the probabilities of each network, seen in each way: float32, see `predict`."""
         for network, (turns, mirrored) in itertools.product(self.networks, self._ways):
             seen = turned(self._input_for(network, image, height, width), turns, mirrored)
             logits = turned_back(network(seen.contiguous(memory_format=torch.channels_last)), turns, mirrored)
             top = self.border if network.padding else 0
-            yield softmax(logits[0, :, top : top + height, top : top + width])
+            kept = logits[0, :, top : top + height, top : top + width]
+            probabilities = softmax(kept[: self.n_classes])
+            yield (
+                torch.cat([probabilities, kept[self.n_classes :].float().sigmoid()]) if self.insides else probabilities
+            )
 
     def _input_for(self, network: UNet, image: Tensor, height: int, width: int) -> Tensor:
         """Cut an image [1, C, H, W] to a size that the network takes; an unpadded one needs less border."""
@@ -325,19 +333,22 @@ def _predict_band(
     classes = np.zeros((height, width), np.uint8)
     probabilities = np.zeros((predictor.n_classes, height, width), np.uint8)
     probabilities[0] = 255
+    insides = np.zeros((height, width), np.uint8) if predictor.insides else None
     tissue = covers.rows(y, height)
     for tile in row:
         share = predictor.predict(next(pixels), tile.height, tile.width).mul_(255).add_(0.5).to(torch.uint8)
         part = np.s_[tile.y - y : tile.y - y + tile.height, tile.x : tile.x + tile.width]
         planes = (slice(None), *part)
         # Of what is delivered: whoever takes the highest of the 8-bit probabilities gets the same classes.
-        classes[part] = argmax(share).cpu().numpy()
-        probabilities[planes] = share.cpu().numpy()
+        classes[part] = argmax(share[: predictor.n_classes]).cpu().numpy()
+        probabilities[planes] = share[: predictor.n_classes].cpu().numpy()
+        if insides is not None:
+            insides[part] = share[-1].cpu().numpy()
         if not tissue[part].all():
             glass = ~tissue[part]
             classes[part][glass] = 0
             probabilities[planes][:, glass] = np.where(np.arange(predictor.n_classes) == 0, 255, 0)[:, None]
-    return Band(y, classes, probabilities, tissue)
+    return Band(y, classes, probabilities, tissue, insides)
 
 
 def turned(image: Tensor, turns: int, mirrored: bool) -> Tensor:

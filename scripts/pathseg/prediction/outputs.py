@@ -12,8 +12,10 @@ import numpy as np
 from pathseg.images.pyramids import PyramidWriter
 from pathseg.images.resampling import ResampledSlide
 from pathseg.labels.geojson import AnnotationWriter
+from pathseg.labels.objects import ObjectFinder, Objects
 from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
 from pathseg.prediction.inference import Band
+from pathseg.prediction.objects import ObjectTable, insides_of, measured
 
 log = logging.getLogger("pathseg")
 
@@ -28,7 +30,7 @@ class SlideOutputs:
     Parameters
     ----------
     paths
-        Where to write `classes`, `annotations` and, if it is there, `probability`.
+        Where to write `classes`, `annotations` and, if they are there, `probability` and `objects`.
     view
         The slide at the model's resolution.
     mpp
@@ -42,7 +44,9 @@ class SlideOutputs:
     objects
         What regions are to QuPath: "annotation" or "detection".
     split_um
-        Longer regions are cut along a grid of this step in µm; None for none.
+        Longer regions are cut along a grid of this step in µm, but for objects told apart; None for none.
+    told_apart
+        Classes whose objects are told apart, and how far these grow from their insides, in pixels of the view.
 
     Attributes
     ----------
@@ -67,8 +71,10 @@ class SlideOutputs:
         key: str,
         objects: str = "annotation",
         split_um: float | None = None,
+        told_apart: dict[int, int] | None = None,
     ) -> None:
         self.view = view
+        self._mpp = mpp
         self.view_mpp = mpp * view.slide.width / view.width if mpp else None
         self.pixel_um2 = mpp**2 * view.slide.width * view.slide.height / (view.width * view.height) if mpp else None
         self.pixels = np.zeros(len(names), np.int64)
@@ -82,7 +88,11 @@ class SlideOutputs:
         if split_um and not self.view_mpp:
             log.warning("%s: its pixel size is not known, so that no region is split along split_um", key)
         self._factors = view.slide.width / view.width, view.slide.height / view.height
-        self._finder = RegionFinder(range(1, len(names)))
+        self._names = names
+        self.told_apart = told_apart or {}
+        self._finder = RegionFinder(index for index in range(1, len(names)) if index not in self.told_apart)
+        self._object_finders = [ObjectFinder(index, reach) for index, reach in self.told_apart.items()]
+        self._next_object = 1
         self._thumbnail: list[np.ndarray] = []
         self._step = max(1, -(-max(view.width, view.height) // THUMBNAIL_SIDE))
         # The pixel in the middle of each step, so that the thumbnail lies on the slide.
@@ -93,6 +103,7 @@ class SlideOutputs:
             AnnotationWriter(paths["annotations"], names, colors, key, objects)
         )
         self._classes = self._stack.enter_context(PyramidWriter(paths["classes"], *size, colors))
+        self._table = self._stack.enter_context(ObjectTable(paths["objects"])) if "objects" in paths else None
         self._probability: PyramidWriter | None = None
         if "probability" in paths:
             writer = PyramidWriter(paths["probability"], *size, planes=len(names))
@@ -114,10 +125,13 @@ class SlideOutputs:
         used = int(np.count_nonzero(band.classes.any(axis=0)))
         rows = max(64, OUTLINE_PIXELS // max(used, 1))
         confidence = np.take_along_axis(band.probabilities, band.classes[None], axis=0)[0]
+        insides = insides_of(band) if self.told_apart else np.empty((height, 0), bool)
         for top in range(0, height, rows):
             part = np.s_[top : top + rows]
             for regions in self._finder.add(band.y + top, band.classes[part], confidence[part]):
                 self._annotate(regions)
+            for finder in self._object_finders:
+                self._deliver(finder.add(band.classes[part], insides[part], confidence[part]))
         self.seconds["outlines"] += time.monotonic() - started
 
     def _count(self, band: Band) -> None:
@@ -142,6 +156,19 @@ class SlideOutputs:
         polygons = to_full_resolution(regions.polygons, *self._factors)
         self._annotations.append(regions.class_indices, polygons, measurements)
 
+    def _deliver(self, objects: Objects) -> None:
+        objects = objects.at_least(self._min_pixels)
+        self.regions += np.bincount(objects.class_indices, minlength=len(self.regions))
+        scale = self._factors if self._mpp is None else (self._mpp * self._factors[0], self._mpp * self._factors[1])
+        table, measurements = measured(objects, self._next_object, scale, "px" if self._mpp is None else "um")
+        self._next_object += len(objects)
+        self._annotations.append(
+            objects.class_indices, to_full_resolution(objects.polygons, *self._factors), measurements
+        )
+        if self._table:
+            table.insert(1, "class", np.array(self._names, object)[objects.class_indices])
+            self._table.append(table)
+
     def thumbnail(self) -> np.ndarray:
         """Return the class map with every n-th pixel, at most `THUMBNAIL_SIDE` a side: uint8 [h, w]."""
         return np.concatenate(self._thumbnail)
@@ -157,12 +184,18 @@ class SlideOutputs:
         if kind is None:
             for regions in self._finder.finish():
                 self._annotate(regions)
+            for finder in self._object_finders:
+                for objects in finder.finish():
+                    self._deliver(objects)
         self._stack.__exit__(kind, error, trace)
         self.seconds["writing"] += time.monotonic() - started
 
 
 def class_rows(outputs: SlideOutputs, names: list[str]) -> list[dict[str, Any]]:
-    """Return for each class its pixels, area, share of the tissue, mean probability and number of regions."""
+    """Return for each class its pixels, area, share of the tissue, mean probability and number of regions.
+
+    Of classes whose objects are told apart, these are the regions, and there are so many `objects_per_mm2` of tissue.
+    """
     tissue = max(int(outputs.pixels.sum()), 1)
     rows = []
     for index, name in enumerate(names):
@@ -177,4 +210,8 @@ def class_rows(outputs: SlideOutputs, names: list[str]) -> list[dict[str, Any]]:
                 "regions": int(outputs.regions[index]) if index else None,
             }
         )
+        if index in outputs.told_apart:
+            area_mm2 = tissue * outputs.pixel_um2 / 1e6 if outputs.pixel_um2 else None
+            rows[-1]["objects"] = int(outputs.regions[index])
+            rows[-1]["objects_per_mm2"] = round(int(outputs.regions[index]) / area_mm2, 3) if area_mm2 else None
     return rows

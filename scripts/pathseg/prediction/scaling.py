@@ -70,20 +70,29 @@ def scaled(bands: Iterator[Band], size: tuple[int, int], wanted: tuple[int, int]
             weights = down[part, top : top + len(held.classes)]
             planes = np.stack([(across @ (weights @ plane.astype(np.float32)).T).T for plane in held.probabilities])
             tissue = held.tissue[np.ix_(rows[part] - top, columns)]
-            yield Band(start, _highest(planes), (planes + 0.5).astype(np.uint8), tissue)
+            insides = None
+            if held.insides is not None:
+                plane = weights @ held.insides.astype(np.float32)
+                insides = ((across @ plane.T).T + 0.5).astype(np.uint8)
+            yield Band(start, _highest(planes), (planes + 0.5).astype(np.uint8), tissue, insides)
         y = max(y, ready)
         # What the next rows need is kept.
         needed = int(firsts[y]) - top if y < len(firsts) else 0
-        held = Band(held.y, held.classes[needed:], held.probabilities[:, needed:], held.tissue[needed:])
+        insides = None if held.insides is None else held.insides[needed:]
+        held = Band(held.y, held.classes[needed:], held.probabilities[:, needed:], held.tissue[needed:], insides)
         top += needed
 
 
 def _joined(one: Band, other: Band) -> Band:
+    insides = None
+    if one.insides is not None and other.insides is not None:
+        insides = np.concatenate([one.insides, other.insides])
     return Band(
         one.y,
         np.concatenate([one.classes, other.classes]),
         np.concatenate([one.probabilities, other.probabilities], axis=1),
         np.concatenate([one.tissue, other.tissue]),
+        insides,
     )
 
 

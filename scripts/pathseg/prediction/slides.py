@@ -23,6 +23,7 @@ from pathseg.network.devices import describe
 from pathseg.network.precision import name_of
 from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Band, Predictor
+from pathseg.prediction.objects import reach_of
 from pathseg.prediction.outputs import SlideOutputs, class_rows
 from pathseg.prediction.summaries import areas_text
 
@@ -44,6 +45,8 @@ class SlidePredictor:
         Where the networks run.
     addresses
         Of those files that were fetched from elsewhere: what the summary calls them.
+    objects
+        Classes whose objects are told apart.
 
     Raises
     ------
@@ -58,9 +61,11 @@ class SlidePredictor:
         settings: dict[str, Any],
         device: torch.device,
         addresses: dict[str, str],
+        objects: list[str] | None = None,
     ) -> None:
         self._settings, self._device, self._addresses = settings, device, addresses
-        self._models, self._predictor = load_predictor(paths, classes, settings, device)
+        self._models, self._predictor = load_predictor(paths, classes, settings, device, objects)
+        self._objects = objects or []
         self._colors = colors_of(class_names(self._models[0]), classes)
         self._files = [{"file": addresses.get(path, path), "sha256": file_digest(path)} for path in paths]
 
@@ -75,7 +80,8 @@ class SlidePredictor:
             `slide`, its name; `key`, that no other experiment's has; `mpp` of the slide table, or None; `tissue`, the
             user's own mask, or None.
         outputs
-            Where to write `classes`, `annotations`, `overlay`, `summary` and, if it is there, `probability`.
+            Where to write `classes`, `annotations`, `overlay`, `summary` and, if they are there, `probability` and
+            `objects`.
 
         Returns
         -------
@@ -89,7 +95,10 @@ class SlidePredictor:
             # The last to be entered is the first to be renamed: the summary appears when all the rest is there.
             keys = ["summary", *(key for key in outputs if key != "summary")]
             paths = {key: stack.enter_context(atomic_path(outputs[key])) for key in keys}
-            summary = predict(slide, row, self._models, self._predictor, self._settings, self._colors, paths)
+            told_apart = {name: reach_of(self._models[0]) for name in self._objects}
+            summary = predict(
+                slide, row, self._models, self._predictor, self._settings, self._colors, paths, told_apart
+            )
             summary["file"] = self._addresses.get(summary["file"], summary["file"])
             seconds = time.monotonic() - started
             summary |= {
@@ -113,6 +122,7 @@ def predict(
     settings: dict[str, Any],
     colors: list[str],
     paths: dict[str, Path],
+    told_apart: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Predict a slide band by band and write all outputs but the summary, which is returned.
 
@@ -127,7 +137,9 @@ def predict(
     colors
         Of the models' classes.
     paths
-        Where to write `classes`, `annotations`, `overlay` and, if it is there, `probability`.
+        Where to write `classes`, `annotations`, `overlay` and, if they are there, `probability` and `objects`.
+    told_apart
+        Classes whose objects are told apart, and how far these grow from their insides, in pixels of the models.
     """
     names, mpp = class_names(models[0]), slide.mpp
     view = view_of_model(models[0], slide)
@@ -141,6 +153,7 @@ def predict(
         row["key"],
         settings["objects"],
         settings["split_um"],
+        {names.index(name): reach for name, reach in (told_apart or {}).items()},
     ) as outputs:
         for band in watched(predict_view(view, predictor, settings, row["tissue"]), view):
             outputs.add(band)

@@ -62,6 +62,27 @@ class AugmentationParams(NamedTuple):
         return AugmentationParams(*(values[part] for values in self))
 
 
+class Fed(NamedTuple):
+    """What a network is fed.
+
+    Attributes
+    ----------
+    images : Tensor
+        float32 [N, 3, h, w] in 0..1.
+    masks : Tensor
+        int64 [N, h, w]; what was outside the tile is `IGNORE`.
+    edges : Tensor or None
+        float32 [N, h, w] in 0..1.
+    insides : Tensor or None
+        int64 [N, h, w], 1 inside of objects; `IGNORE` as in the masks.
+    """
+
+    images: Tensor
+    masks: Tensor
+    edges: Tensor | None
+    insides: Tensor | None
+
+
 def draw_params(count: int, size: int, settings: Augmentation, generator: torch.Generator) -> AugmentationParams:
     """Draw what is done to a batch.
 
@@ -101,8 +122,13 @@ def draw_params(count: int, size: int, settings: Augmentation, generator: torch.
 
 
 def augment(
-    images: Tensor, masks: Tensor, edges: Tensor | None, settings: Augmentation, changes: AugmentationParams
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    images: Tensor,
+    masks: Tensor,
+    edges: Tensor | None,
+    settings: Augmentation,
+    changes: AugmentationParams,
+    insides: Tensor | None = None,
+) -> Fed:
     """Change a batch.
 
     Parameters
@@ -117,26 +143,20 @@ def augment(
         How much to change.
     changes
         What `draw_params` has drawn for these tiles, on their device.
-
-    Returns
-    -------
-    images : Tensor
-        float32 [N, 3, h, w] in 0..1.
-    masks : Tensor
-        int64 [N, h, w]; what was outside the tile is `IGNORE`.
-    edges : Tensor or None
-        float32 [N, h, w] in 0..1.
+    insides
+        uint8 [N, H, W], 1 inside of objects, if they are learned.
     """
     positions = source_positions(images.shape[-1], settings.crop or images.shape[-1], changes, bool(settings.elastic))
     layers = images if edges is None else torch.cat([images, edges[:, None]], dim=1)
     layers = warp_images(layers / 255, positions)
     images, edges = layers[:, :3], None if edges is None else layers[:, 3]
     masks = warp_masks(masks, positions).long()
+    insides = None if insides is None else warp_masks(insides, positions).long()
     if settings.stain:
         images = change_stains(images, changes.stains)
     if settings.color:
         images = change_colors(images, changes.colors)
-    return images.clamp_(0, 1), masks, edges
+    return Fed(images.clamp_(0, 1), masks, edges, insides)
 
 
 def source_positions(size: int, side: int, changes: AugmentationParams, elastic: bool) -> Tensor:

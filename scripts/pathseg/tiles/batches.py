@@ -30,6 +30,8 @@ class Batch(NamedTuple):
         uint8 [n, H, W], class indices or `IGNORE`.
     edges : Tensor or None
         uint8 [n, H, W], maps of the gaps between objects, if they were asked for.
+    insides : Tensor or None
+        uint8 [n, H, W], what is inside of objects, if the databases hold it.
     params : AugmentationParams or None
         How they are to be changed, if they are.
     """
@@ -37,6 +39,7 @@ class Batch(NamedTuple):
     images: Tensor
     masks: Tensor
     edges: Tensor | None = None
+    insides: Tensor | None = None
     params: AugmentationParams | None = None
 
     def to(self, device: torch.device) -> "Batch":
@@ -48,9 +51,9 @@ class Batch(NamedTuple):
         return self._each(Tensor.pin_memory)
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        edges = None if self.edges is None else function(self.edges)
+        edges, insides = (None if maps is None else function(maps) for maps in (self.edges, self.insides))
         params = None if self.params is None else AugmentationParams(*map(function, self.params))
-        return Batch(function(self.images), function(self.masks), edges, params)
+        return Batch(function(self.images), function(self.masks), edges, insides, params)
 
 
 class Tiles:
@@ -61,13 +64,15 @@ class Tiles:
     databases
         All with one tile size.
     edges
-        Whether to read the edge maps, which the databases must hold.
+        Whether to read the edge maps, which the databases must hold. What is inside of objects is read if they hold it.
     """
 
     def __init__(self, databases: list[TileDatabase], edges: bool = False) -> None:
         self.databases = databases
         self._ends = np.cumsum([len(database) for database in databases])
-        self._names = ["img", "mask", "edge"] if edges else ["img", "mask"]
+        self._names = ["img", "mask", *(["edge"] if edges else [])]
+        if databases[0].attributes.get("objects"):
+            self._names.append("inside")
         self._held: list[np.ndarray] | None = None
         side = databases[0].attributes["tile_size"]
         # Three bytes of a pixel are the image's.
@@ -90,10 +95,11 @@ class Tiles:
     def read(self, indices: np.ndarray) -> Batch:
         """Return the tiles of these numbers [n], in their order."""
         if self._held:
-            parts = [torch.from_numpy(array[indices]) for array in self._held]
+            arrays = [array[indices] for array in self._held]
         else:
-            parts = [torch.from_numpy(self._read_files(name, indices)) for name in self._names]
-        return Batch(parts[0].permute(0, 3, 1, 2), parts[1], parts[2] if len(parts) > 2 else None)
+            arrays = [self._read_files(name, indices) for name in self._names]
+        parts = dict(zip(self._names, map(torch.from_numpy, arrays), strict=True))
+        return Batch(parts["img"].permute(0, 3, 1, 2), parts["mask"], parts.get("edge"), parts.get("inside"))
 
     def _read_all(self, name: str) -> np.ndarray:
         """Return all tiles, read a few at a time: what is read and what is held would be twice as much."""

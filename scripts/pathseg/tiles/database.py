@@ -1,9 +1,10 @@
 """The tile database: a PyTables file in the tutorial's layout, with what training must know beside it.
 
 `/img` uint8 [N, H, W, 3], `/mask` uint8 [N, H, W] of class indices (IGNORE where nothing is known), on request `/edge`
-uint8 [N, H, W] (see `pathseg.labels.edges.gap_map`), `/filename`, `/numpixels` [2, C] (class indices, pixel counts);
-`/tiles` (sample, patient, x, y, downsample) and `/sources` (sample, image, mask and their SHA-256). One chunk is one
-tile, so that a tile is read alone, and carries a checksum.
+uint8 [N, H, W] (see `pathseg.labels.edges.gap_map`) and `/inside` uint8 [N, H, W] (1 inside of objects, IGNORE as in
+the mask, see `pathseg.labels.insides`), `/filename`, `/numpixels` [2, C] (class indices, pixel counts); `/tiles`
+(sample, patient, x, y, downsample) and `/sources` (sample, image, mask and their SHA-256). One chunk is one tile, so
+that a tile is read alone, and carries a checksum.
 """
 
 import errno
@@ -29,7 +30,7 @@ SPARE_BYTES = 2**23
 # Tiles that are read at a time when a database is checked.
 ROWS_AT_A_TIME = 64
 # Arrays that a network is trained on; names of files and samples change nothing.
-TRAINED_ON = ("img", "mask", "edge", "numpixels")
+TRAINED_ON = ("img", "mask", "edge", "inside", "numpixels")
 TILE_COLUMNS = np.dtype([("sample", "S480"), ("patient", "S480"), ("x", "f8"), ("y", "f8"), ("downsample", "f8")])
 SOURCE_COLUMNS = np.dtype(
     [("sample", "S480"), ("image", "S1024"), ("mask", "S1024"), ("image_sha256", "S64"), ("mask_sha256", "S64")]
@@ -51,7 +52,7 @@ class DatabaseWriter:
         PyTables compression, "none" for none.
     attributes
         Plain values kept as attributes of the root, see `TileDatabase.attributes`; with an `edge_sigma`, tiles have
-        edge maps.
+        edge maps, with `objects` what is inside of them.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class DatabaseWriter:
         shapes = {"img": (tile_size, tile_size, 3), "mask": (tile_size, tile_size)}
         if attributes.get("edge_sigma"):
             shapes["edge"] = (tile_size, tile_size)
+        if attributes.get("objects"):
+            shapes["inside"] = (tile_size, tile_size)
         for name, shape in shapes.items():
             self._file.create_earray(
                 "/", name, tables.UInt8Atom(), (0, *shape), filters=filters, chunkshape=(1, *shape)
@@ -92,7 +95,7 @@ class DatabaseWriter:
         row
             `sample`, `patient` and `image` (file name).
         arrays
-            Images uint8 [n, H, W, 3], masks uint8 [n, H, W] and, if the database holds them, edge maps
+            Images uint8 [n, H, W, 3], masks uint8 [n, H, W] and, if the database holds them, edge maps and insides
             uint8 [n, H, W].
         corners
             Top left corners [n, 2] as (x, y) in pixels of the image file.
@@ -173,7 +176,8 @@ class TileDatabase:
     ----------
     attributes : dict
         `classes` (list of names), `mpp` and `resize` (one is None), `tile_size`, `stride`, `pad`, `edge_sigma`
-        (None if there are no edge maps), `pathseg_version`.
+        (None if there are no edge maps), `objects` (`classes` and `shrink`; None or absent without insides),
+        `pathseg_version`.
     samples, patients : list of str
         Of each tile.
     corners : numpy.ndarray
@@ -232,7 +236,7 @@ class TileDatabase:
         return self.__dict__ | {"_file": None}
 
     def read(self, name: str, indices: np.ndarray) -> np.ndarray:
-        """Return tiles in the given order: `img` uint8 [n, H, W, 3], `mask` or `edge` uint8 [n, H, W]."""
+        """Return tiles in the given order: `img` uint8 [n, H, W, 3], `mask`, `edge` or `inside` uint8 [n, H, W]."""
         with self._errors_named():
             array = getattr(self._open().root, name)
             result = np.empty((len(indices), *array.shape[1:]), np.uint8)
@@ -287,11 +291,13 @@ def check_databases(training: list[TileDatabase], validation: TileDatabase) -> N
                 f"patient {shared[0]!r} is in both {database.path} and {validation.path}; scores would be too good. "
                 "Delete both and run again"
             )
-        for key in ("classes", "mpp", "resize", "tile_size", "edge_sigma"):
-            if database.attributes[key] != validation.attributes[key]:
+        for key in ("classes", "mpp", "resize", "tile_size", "edge_sigma", "objects"):
+            # Older files know of no objects.
+            one, other = (each.attributes.get(key) for each in (database, validation))
+            if one != other:
                 raise DatabaseError(
-                    f"{database.path} and {validation.path} differ in {key}: {database.attributes[key]} and "
-                    f"{validation.attributes[key]}; delete both and run again"
+                    f"{database.path} and {validation.path} differ in {key}: {one} and {other}; delete both and run "
+                    "again"
                 )
     _refuse_copies([*training, validation])
 

@@ -23,6 +23,16 @@ def test_it_is_part_of_the_network_and_costs_nothing(tmp_path):
     assert [type(layer) for layer in new.modules()] == [type(layer) for layer in old.modules()]
 
 
+def test_insides_are_not_calibrated():
+    image, network = torch.rand(1, 3, 32, 32), small_unet(insides=True)
+    with torch.inference_mode():
+        before = network(image)
+        calibrate(network, Calibration(2.0, (0.5, -0.5)))
+        after = network(image)
+    assert torch.equal(after[:, 2], before[:, 2])
+    assert not torch.isclose(after[:, :2], before[:, :2]).any()
+
+
 def test_calibrating_a_network_changes_its_last_layer_alone():
     network = small_unet()
     before = {name: values.clone() for name, values in network.state_dict().items()}

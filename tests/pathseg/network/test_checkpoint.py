@@ -105,6 +105,25 @@ def test_a_field_of_any_other_kind_is_refused(tmp_path, key, value):
         load_checkpoint(saved(tmp_path / "m.pt", **{key: value}))
 
 
+@pytest.mark.parametrize(
+    "objects",
+    [
+        *(value for value in ODD if value is not None),
+        {"classes": ["b"]},
+        {"classes": "b", "shrink": 3},
+        {"classes": ["b"], "shrink": 0},
+        {"classes": ["b"], "shrink": 3.0},
+        {"classes": ["b"], "shrink": 10**9},
+        {"classes": ["a"], "shrink": 3},
+        {"classes": [["b"]], "shrink": 3},
+    ],
+    ids=repr,
+)
+def test_objects_that_are_none_are_refused(tmp_path, objects):
+    with pytest.raises(CheckpointError, match="its objects"):
+        load_checkpoint(saved(tmp_path / "m.pt", objects=objects))
+
+
 @pytest.mark.parametrize("key", ["mpp", "resize", "tile_size"])
 @pytest.mark.parametrize("value", [-1, 0, 1e-4, 1e6, float("nan"), float("inf"), 10**400, True, "1.0", [1.0], (1.0,)])
 def test_a_size_that_is_none_is_refused(tmp_path, key, value):

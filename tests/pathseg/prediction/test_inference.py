@@ -239,3 +239,27 @@ def test_turned_and_mirrored_tiles_are_averaged(tissue_field):
     assert expected[1].std() > 0.05
     assert np.abs(in_tiles / 255 - expected).max() < 0.51 / 255 + 1e-4
     assert (whole_result == expected.argmax(0)).mean() > 0.999
+
+
+@pytest.mark.parametrize(("tile", "tta"), [(32, False), (48, True)])
+def test_insides_are_those_of_the_whole_image_and_only_if_the_network_keeps_them(rng, tile, tta):
+    image = rng.integers(0, 256, (90, 110, 3), dtype=np.uint8)
+    network = small_unet(insides=True)
+    with torch.inference_mode():
+        network.last.weight.mul_(600)
+        network.last.bias -= network(torch.from_numpy(image[:88, :104]).permute(2, 0, 1)[None] / 255).mean((0, 2, 3))
+    bands = [
+        [*predict_bands(ArrayView(image), Predictor([network], CPU, torch.float32, tta), size, None)]
+        for size in (tile, None)
+    ]
+    one, whole = (np.concatenate([band.insides for band in each]) for each in bands)
+    assert one.shape == (90, 110)
+    assert one.std() > 10
+    assert np.abs(one.astype(int) - whole).max() <= 1
+    assert bands[0][0].probabilities.shape[0] == 2
+    classes = np.concatenate([band.classes for band in bands[0]])
+    network.leave_insides()
+    alone = [*predict_bands(ArrayView(image), Predictor([network], CPU, torch.float32, tta), tile, None)]
+    assert network.last.out_channels == 2
+    assert alone[0].insides is None
+    np.testing.assert_array_equal(np.concatenate([band.classes for band in alone]), classes)

@@ -1,17 +1,22 @@
 import gzip
 import json
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from shapely.geometry import shape
+from skimage.measure import label, regionprops_table
 
 from conftest import pixels_inside
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Level, Slide
 from pathseg.labels.geojson import read_annotations
+from pathseg.labels.separation import separate
 from pathseg.prediction.inference import Band
 from pathseg.prediction.outputs import SlideOutputs, class_rows
+from pathseg.scores.objects import connected
 
 NAMES, COLORS = ["stroma", "gland", "nerve"], ["#999999", "#0072b2", "#d55e00"]
 
@@ -22,19 +27,31 @@ def view_of(height, width, downsample):
     return ResampledSlide(Slide("s.tif", [Level(*size, 1.0)], 0.25, None, "none"), downsample)
 
 
-def bands_of(classes, probabilities, tissue, height):
+def bands_of(classes, probabilities, tissue, height, insides):
     for y in range(0, len(classes), height):
         rows = slice(y, y + height)
-        yield Band(y, classes[rows], probabilities[:, rows], tissue[rows])
+        yield Band(y, classes[rows], probabilities[:, rows], tissue[rows], None if insides is None else insides[rows])
 
 
-def write(tmp_path, classes, probabilities=None, tissue=None, downsample=2.0, min_area=0, height=64, mpp=0.25, **more):
-    paths = {name: tmp_path / name for name in ("classes", "annotations", "probability")}
+def write(
+    tmp_path,
+    classes,
+    probabilities=None,
+    tissue=None,
+    downsample=2.0,
+    min_area=0,
+    height=64,
+    mpp=0.25,
+    insides=None,
+    **more,
+):
+    names = ["classes", "annotations", "probability", *(["objects"] if insides is not None else [])]
+    paths = {name: tmp_path / name for name in names}
     probabilities = np.full((3, *classes.shape), 204, np.uint8) if probabilities is None else probabilities
     tissue = np.ones(classes.shape, bool) if tissue is None else tissue
     view = view_of(*classes.shape, downsample)
     with SlideOutputs(paths, view, mpp, NAMES, COLORS, min_area, "s", **more) as outputs:
-        for band in bands_of(classes, probabilities, tissue, height):
+        for band in bands_of(classes, probabilities, tissue, height, insides):
             outputs.add(band)
     features = json.loads(gzip.decompress((tmp_path / "annotations").read_bytes()))["features"]
     return outputs, features
@@ -108,3 +125,60 @@ def test_an_error_leaves_the_caller_its_error(tmp_path):
     paths = {name: tmp_path / name for name in ("classes", "annotations")}
     with pytest.raises(KeyError), SlideOutputs(paths, view_of(10, 10, 1), None, NAMES, COLORS, 0, "s"):
         raise KeyError
+
+
+def drawn_objects():
+    """Return a class map whose class 1 has objects told apart, and what is inside of them."""
+    noise = cv2.GaussianBlur(np.random.default_rng(2).random((180, 140)).astype(np.float32), (0, 0), 3)
+    classes = np.digitize(noise, np.quantile(noise, [0.3, 0.9])).astype(np.uint8)
+    return classes, np.where(noise > np.quantile(noise, 0.6), 128, 127).astype(np.uint8)
+
+
+@pytest.mark.parametrize("height", [7, 64, 200])
+def test_objects_told_apart_are_those_of_the_whole_map_whatever_the_bands(tmp_path, height):
+    classes, insides = drawn_objects()
+    outputs, features = write(tmp_path, classes, height=height, insides=insides, told_apart={1: 6}, mpp=0.25)
+    wanted = separate(classes == 1, insides == 128, 6)
+    table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
+    assert len(table) == wanted.max() > 2 * connected(classes == 1).max()
+    of_objects = [f for f in features if f["properties"]["classification"]["name"] == "gland"]
+    assert [f["properties"]["measurements"]["Object"] for f in of_objects] == table["object"].tolist()
+    # Each area and place is that of one object of the map; a pixel of it has 0.5 µm.
+    own = regionprops_table(wanted, properties=("area", "centroid"))
+    places = np.stack([own["centroid-1"] + 0.5, own["centroid-0"] + 0.5, own["area"] / 2]).T / 2
+    found = table[["x_um", "y_um", "area_um2"]].to_numpy()
+    np.testing.assert_allclose(found[np.lexsort(found.T)], places[np.lexsort(places.T.round(2))], atol=0.011)
+    rows = class_rows(outputs, NAMES)
+    assert rows[1]["objects"] == rows[1]["regions"] == len(table)
+    assert "objects" not in rows[2]
+    assert rows[2]["regions"] == len(features) - len(of_objects) == label(classes == 2, connectivity=1).max()
+
+
+def test_small_objects_are_left_out_of_table_and_outlines_alike(tmp_path):
+    classes, insides = drawn_objects()
+    _, features = write(tmp_path, classes, insides=insides, told_apart={1: 6, 2: 6}, min_area=5)
+    table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
+    assert table["area_um2"].min() >= 5
+    assert len(features) == len(table)
+    assert set(table["class"]) == {"gland", "nerve"}
+    wanted = [separate(classes == index, insides == 128, 6) for index in (1, 2)]
+    assert len(table) == sum((np.bincount(numbers.ravel())[1:] >= 20).sum() for numbers in wanted)
+
+
+def test_objects_of_a_slide_without_a_pixel_size_are_measured_in_its_pixels(tmp_path):
+    classes, insides = drawn_objects()
+    _, features = write(tmp_path, classes, insides=insides, told_apart={1: 6}, mpp=None)
+    table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
+    assert table["area_px2"].sum() == 4 * (classes == 1).sum()
+    assert table["x_px"].max() < 280
+    assert "Area px²" in features[-1]["properties"]["measurements"] or len(features) > len(table)
+
+
+def test_no_object_at_all_is_a_table_without_rows(tmp_path):
+    classes = np.zeros((40, 40), np.uint8)
+    outputs, features = write(tmp_path, classes, insides=classes, told_apart={1: 6})
+    assert features == []
+    table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
+    assert len(table) == 0
+    assert table.columns[:4].tolist() == ["object", "class", "x_um", "y_um"]
+    assert class_rows(outputs, NAMES)[1]["objects"] == 0

@@ -133,10 +133,21 @@ def test_cubic_weights_are_bicubic_interpolation():
 def test_edges_move_with_the_mask():
     images, masks = coordinate_batch()
     settings = Augmentation(**PLAIN | {"flips": True, "rotation": 45, "elastic": 3, "crop": 48})
-    _, changed_masks, changed_edges = changed_batch(images, masks, settings, generator(), edges=masks * 4)
+    _, changed_masks, changed_edges, _ = changed_batch(images, masks, settings, generator(), edges=masks * 4)
     known = changed_masks != IGNORE
     # Interpolated between squares, so that most pixels, not all, have their square's number.
     assert (torch.isclose(changed_edges * 255 / 4, changed_masks.float(), atol=0.01) | ~known).float().mean() > 0.7
+
+
+def test_insides_move_with_the_mask_and_are_ignored_with_it():
+    images, masks = coordinate_batch()
+    settings = Augmentation(**PLAIN | {"flips": True, "rotation": 45, "elastic": 3, "crop": 48})
+    changes = draw_params(len(images), SIDE, settings, generator())
+    changed = augment(images, masks, None, settings, changes, (masks % 2).to(torch.uint8))
+    known = changed.masks != IGNORE
+    assert known.any()
+    assert not known.all()
+    assert torch.equal(changed.insides, torch.where(known, changed.masks % 2, IGNORE))
 
 
 def test_parts_of_a_batch_are_changed_as_in_the_whole():
