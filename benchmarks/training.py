@@ -17,7 +17,7 @@ import numpy as np
 import tables
 import torch
 import torch.nn.functional as F
-from build_database import Cutting, Labelling, cut_all
+from build_database import LabelSettings, TileSettings, cut_all
 from scipy import ndimage
 from skimage.util import view_as_windows
 from torch import nn
@@ -78,10 +78,10 @@ def pathseg_build(
     rows: list[dict[str, object]], path: Path, size: int, stride: int, complib: str, complevel: int, threads: int
 ) -> int:
     """Build a database as the workflow does, and return how many tiles it has."""
-    cutting = Cutting(size=size, stride=stride, mpp=None, resize=1.0, pad=0, min_tissue=0, edge_sigma=None)
+    cutting = TileSettings(size=size, stride=stride, mpp=None, resize=1.0, pad=0, min_tissue=0, edge_sigma=None)
     attributes = {"classes": ["stroma", "epithelium"], "mpp": None, "resize": 1.0, "tile_size": size}
     with DatabaseWriter(path, size, 2, complib=complib, complevel=complevel, attributes=attributes) as writer:
-        for source, digest, chunks in cut_all(rows, cutting, Labelling(CLASSES, None, "ignore"), threads):
+        for source, digest, chunks in cut_all(rows, cutting, LabelSettings(CLASSES, None, "ignore"), threads):
             writer.add_source(digest, source.pixels)
             for arrays, corners in chunks:
                 writer.append(source.row, arrays, corners, source.view.downsample)

@@ -51,7 +51,7 @@ TILES_AT_A_TIME = 32
 
 
 @dataclass(frozen=True)
-class Cutting:
+class TileSettings:
     """How images are cut; the fields are those of `tiles` in the configuration."""
 
     size: int
@@ -64,7 +64,7 @@ class Cutting:
 
 
 @dataclass(frozen=True)
-class Labelling:
+class LabelSettings:
     """How masks are read; the fields are those of the configuration.
 
     Attributes
@@ -100,7 +100,7 @@ class Source:
     """
 
     row: dict[str, Any]
-    labelling: Labelling
+    labelling: LabelSettings
     view: ResampledSlide
     labels: LabelMap
     objects: LabelMap | None
@@ -108,7 +108,7 @@ class Source:
     pixels: np.ndarray
 
 
-def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> Source:
+def open_source(row: dict[str, Any], cutting: TileSettings, labelling: LabelSettings) -> Source:
     """Open an image and its mask, and plan its tiles: those that have a known pixel.
 
     Together the tiles hold every pixel. The mirrored border, and what a small image lacks to fill a tile, are `IGNORE`.
@@ -128,7 +128,7 @@ def open_source(row: dict[str, Any], cutting: Cutting, labelling: Labelling) -> 
     return Source(row, labelling, view, labels, objects, corners, pixels)
 
 
-def check_numbers(row: dict[str, Any], slide: Slide, labelling: Labelling) -> None:
+def check_numbers(row: dict[str, Any], slide: Slide, labelling: LabelSettings) -> None:
     """Stop if the numbers of objects contradict the mask, see `check_instances`.
 
     They are compared at the resolution of the files: a coarse pixel between objects may be of the mask and of none.
@@ -151,7 +151,7 @@ def open_objects(row: dict[str, Any], view: ResampledSlide, labels: LabelMap) ->
     return LabelImage(connected(labels.read(0, 0, view.width, view.height)), beyond=0)
 
 
-def cut(source: Source, corners: list[tuple[int, int]], cutting: Cutting) -> tuple[list[np.ndarray], np.ndarray]:
+def cut(source: Source, corners: list[tuple[int, int]], cutting: TileSettings) -> tuple[list[np.ndarray], np.ndarray]:
     """Cut tiles; those with too little tissue are left out.
 
     Returns
@@ -210,7 +210,7 @@ def digests(row: dict[str, Any]) -> dict[str, str]:
 
 
 def cut_all(
-    rows: list[dict[str, Any]], cutting: Cutting, labelling: Labelling, threads: int
+    rows: list[dict[str, Any]], cutting: TileSettings, labelling: LabelSettings, threads: int
 ) -> Iterator[tuple[Source, dict[str, str], list]]:
     """Yield each image with its digests and an iterator of its tiles, a few images and tiles ahead of the caller."""
 
@@ -257,7 +257,7 @@ def in_order(
             yield waiting.popleft().result()
 
 
-def attributes_of(cutting: Cutting, labelling: Labelling) -> dict[str, Any]:
+def attributes_of(cutting: TileSettings, labelling: LabelSettings) -> dict[str, Any]:
     """Return what a database says of itself; `settings` is a digest of all settings that decide what is stored."""
     return {
         "classes": [class_["name"] for class_ in labelling.classes],
@@ -276,8 +276,8 @@ def attributes_of(cutting: Cutting, labelling: Labelling) -> dict[str, Any]:
 def build(
     path: Path,
     rows: list[dict[str, Any]],
-    cutting: Cutting,
-    labelling: Labelling,
+    cutting: TileSettings,
+    labelling: LabelSettings,
     compression: dict[str, Any],
     threads: int,
 ) -> int:
@@ -301,7 +301,7 @@ if __name__ == "__main__":
     if changes := note_parts(params.parts_file, params.parts, params.split):
         log.warning(as_list(changes))
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
-    labelling = Labelling(params.classes, params.ignore_value, params.outside, params.objects)
+    labelling = LabelSettings(params.classes, params.ignore_value, params.outside, params.objects)
     with atomic_path(snakemake.output.database) as temporary:
-        count = build(temporary, rows, Cutting(**params.tiles), labelling, params.database, snakemake.threads)
+        count = build(temporary, rows, TileSettings(**params.tiles), labelling, params.database, snakemake.threads)
     log.info("%s: %d tiles of %d images", snakemake.output.database, count, len(rows))

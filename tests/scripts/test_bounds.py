@@ -8,7 +8,7 @@ import pytest
 import shapely
 import torch
 import write_viewer
-from build_database import Cutting, Labelling, cut, open_source
+from build_database import LabelSettings, TileSettings, cut, open_source
 from scanner_files import Layout, smooth_picture, write_scan
 from shapely.geometry import mapping
 
@@ -61,11 +61,11 @@ def test_tiles_to_train_on(slides, tmp_path):
     square = shapely.box(800 - X, 500 - Y, 1100 - X, 700 - Y)
     feature = {"type": "Feature", "geometry": mapping(square), "properties": {"classification": {"name": "epithelium"}}}
     (tmp_path / "a.geojson").write_text(json.dumps([feature]))
-    cutting = Cutting(size=64, stride=32, mpp=1.0, resize=None, pad=0, min_tissue=0.0, edge_sigma=None)
+    cutting = TileSettings(size=64, stride=32, mpp=1.0, resize=None, pad=0, min_tissue=0.0, edge_sigma=None)
     found = []
     for path in slides:
         row = {"image": str(path), "mask": str(tmp_path / "a.geojson"), "instances": None, "mpp": None}
-        source = open_source(row, cutting, Labelling(CLASSES, None, "background"))
+        source = open_source(row, cutting, LabelSettings(CLASSES, None, "background"))
         (images, masks), corners = cut(source, source.corners, cutting)
         found.append((images, masks, corners))
     for one, other in zip(*found, strict=True):

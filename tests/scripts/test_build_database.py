@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import shapely
-from build_database import Cutting, Labelling, build, cut, cut_all, in_order, open_source
+from build_database import LabelSettings, TileSettings, build, cut, cut_all, in_order, open_source
 from shapely.geometry import mapping
 from skimage.measure import label
 from train_unet import define_training
@@ -45,8 +45,8 @@ def sample(tmp_path, rng):
 
 def tiles_of(row, outside="ignore", **changes):
     """Return the source of an image and its images, masks and corners."""
-    cutting = Cutting(**PLAIN | changes)
-    source = open_source(row, cutting, Labelling(CLASSES, None, outside))
+    cutting = TileSettings(**PLAIN | changes)
+    source = open_source(row, cutting, LabelSettings(CLASSES, None, outside))
     arrays, corners = cut(source, source.corners, cutting)
     return source, *arrays, corners
 
@@ -207,8 +207,8 @@ SWAPPED = [class_ | {"mask_value": 255 - class_["mask_value"]} for class_ in CLA
 def definition_of(path, row, labelling=None, **cutting):
     """Build a database, and return what tells the training on it from others."""
     labelling = {"classes": CLASSES, "ignore_value": None, "outside": "ignore"} | (labelling or {})
-    cutting = Cutting(**PLAIN | {"edge_sigma": 5.0} | cutting)
-    build(path, [row], cutting, Labelling(**labelling), {"complib": "none", "complevel": 1}, threads=1)
+    cutting = TileSettings(**PLAIN | {"edge_sigma": 5.0} | cutting)
+    build(path, [row], cutting, LabelSettings(**labelling), {"complib": "none", "complevel": 1}, threads=1)
     with TileDatabase(path) as database:
         return define_training({}, {}, [database], "code", None)
 
@@ -365,7 +365,9 @@ class TestAhead:
         for number in range(8):
             (tmp_path / str(number)).mkdir()
             rows.append(write_sample(tmp_path / str(number), image, mask))
-        for done, _ in enumerate(cut_all(rows, Cutting(**PLAIN), Labelling(CLASSES, None, "ignore"), 8), start=1):
+        for done, _ in enumerate(
+            cut_all(rows, TileSettings(**PLAIN), LabelSettings(CLASSES, None, "ignore"), 8), start=1
+        ):
             assert len(opened) <= done + 1
 
 
@@ -381,10 +383,10 @@ def test_stored_insides_do_not_know_of_tiles(tmp_path, rng, with_numbers):
         numbers[48:88, 8:88] *= 3
         row["instances"] = str(write_image(tmp_path / "n.png", numbers))
     classes = [*CLASSES, {"name": "lumen", "mask_value": 100}]
-    labelling = Labelling(classes, 50, "ignore", {"classes": ["epithelium"], "shrink": 3})
+    labelling = LabelSettings(classes, 50, "ignore", {"classes": ["epithelium"], "shrink": 3})
     whole = insides(numbers.astype(int), np.select([mask == 50, mask == 255], [IGNORE, 1], 0), [1], 3)
     assert label(whole == 1).max() == (4 if with_numbers else 1)
-    cutting = Cutting(**PLAIN)
+    cutting = TileSettings(**PLAIN)
     source = open_source(row, cutting, labelling)
     arrays, corners = cut(source, source.corners, cutting)
     for tile, (x, y) in zip(arrays[-1], corners.astype(int), strict=True):

@@ -8,7 +8,7 @@ import openslide
 import pytest
 import shapely
 import torch
-from build_database import Cutting, Labelling, cut, open_source
+from build_database import LabelSettings, TileSettings, cut, open_source
 from dicom_files import read_dicom
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -97,8 +97,8 @@ def check_training_tiles(folder, path, mpp, whole):
     everywhere["properties"] = {"classification": {"name": "stroma"}}
     (folder / "all.geojson").write_text(json.dumps([everywhere]))
     row = {"image": str(path), "mask": str(folder / "all.geojson"), "instances": None, "mpp": MPP}
-    cutting = Cutting(size=64, stride=61, mpp=mpp, resize=None, pad=0, min_tissue=0.0, edge_sigma=None)
-    source = open_source(row, cutting, Labelling(CLASSES, None, "ignore"))
+    cutting = TileSettings(size=64, stride=61, mpp=mpp, resize=None, pad=0, min_tissue=0.0, edge_sigma=None)
+    source = open_source(row, cutting, LabelSettings(CLASSES, None, "ignore"))
     (images, *_), corners = cut(source, source.corners, cutting)
     assert len(images)
     for image, (x, y) in zip(images, np.round(corners / source.view.downsample).astype(int), strict=True):
