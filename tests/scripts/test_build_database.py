@@ -365,10 +365,10 @@ class TestAhead:
         for number in range(8):
             (tmp_path / str(number)).mkdir()
             rows.append(write_sample(tmp_path / str(number), image, mask))
-        for done, _ in enumerate(
-            cut_all(rows, TileSettings(**PLAIN), LabelSettings(CLASSES, None, "ignore"), 8), start=1
-        ):
+        cuts = cut_all(rows, TileSettings(**PLAIN), LabelSettings(CLASSES, None, "ignore"), 8)
+        for done, _ in enumerate(cuts, start=1):
             assert len(opened) <= done + 1
+        assert len(opened) == len(rows)
 
 
 @pytest.mark.parametrize("with_numbers", [True, False])
