@@ -3,7 +3,6 @@
 import gzip
 import json
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from conftest import write_image
 from workflow_conftest import CONFIG, copy_workflow, write_project
 
 SIDE = 160
+TEST = (4, 5)
 
 
 def discs(rng):
@@ -42,11 +42,13 @@ def project(tmp_path_factory):
     """A project whose network has learned to tell discs apart, and whose slides are the test patients' images."""
     workflow = write_project(copy_workflow(tmp_path_factory.mktemp("objects")))
     data, rng = workflow.folder / "data", np.random.default_rng(3)
-    lines = ["sample\tpatient\timage\tmask\tinstances\tmpp"]
+    lines = ["sample\tpatient\timage\tmask\tinstances\tmpp\tpart"]
     for number in range(6):
         for name, pixels in zip(("images", "masks", "instances"), discs(rng), strict=True):
             write_image(data / name / f"{number}.png", pixels)
-        lines.append(f"s{number}\tP{number}\timages/{number}.png\tmasks/{number}.png\tinstances/{number}.png\t0.5")
+        files = "\t".join(f"{name}/{number}.png" for name in ("images", "masks", "instances"))
+        part = "test" if number in TEST else "val" if number == 0 else "train"
+        lines.append(f"s{number}\tP{number}\t{files}\t0.5\t{part}")
     (data / "samples.tsv").write_text("\n".join(lines) + "\n")
     workflow.configure(
         objects={"class": "epithelium", "shrink": 2},
@@ -55,7 +57,7 @@ def project(tmp_path_factory):
         training=CONFIG["training"] | {"epochs": 20, "class_weights": "none", "learning_rate": 0.01},
         prediction={"min_area_um2": 1.0, "tissue": "none"},
     )
-    (data / "slides.tsv").write_text("slide\tmpp\n" + "".join(f"images/{n}.png\t0.5\n" for n in range(6)))
+    (data / "slides.tsv").write_text("slide\tmpp\n" + "".join(f"images/{n}.png\t0.5\n" for n in TEST))
     workflow.snakemake("--cores", "1", "predict", "results/validation/default/holdout/metrics.tsv")
     return workflow
 
@@ -78,7 +80,7 @@ def burnt(features):
 
 
 def test_outlines_table_summary_and_class_map_are_of_the_same_objects(project):
-    for number in range(6):
+    for number in TEST:
         classes, features, table, summary = delivered(project, str(number))
         numbers = burnt(features)
         row = summary["classes"][1]
@@ -87,10 +89,10 @@ def test_outlines_table_summary_and_class_map_are_of_the_same_objects(project):
         assert table["object"].tolist() == list(range(1, len(table) + 1))
         pixels = np.bincount(numbers.ravel(), minlength=len(table) + 1)[1:]
         np.testing.assert_allclose(table["area_um2"], pixels * 0.25)
-        # All of the class but what is smaller than min_area_um2.
         assert not (numbers > 0)[classes == 0].any()
-        left = ((numbers == 0) & (classes == 1)).astype(np.uint8)
-        assert cv2.connectedComponentsWithStats(left, connectivity=4)[2][1:, cv2.CC_STAT_AREA].max(initial=0) < 4
+        # What has no inside, or is smaller than min_area_um2.
+        assert ((numbers == 0) & (classes == 1)).sum() < 0.02 * (classes == 1).sum()
+        assert pixels.min() >= 4
         for feature, (_, of_object) in zip(features, table.iterrows(), strict=True):
             measured = feature["properties"]["measurements"]
             middle = shape(feature["geometry"]).centroid
@@ -99,15 +101,14 @@ def test_outlines_table_summary_and_class_map_are_of_the_same_objects(project):
             assert measured["Perimeter µm"] == of_object["perimeter_um"]
             assert of_object["class"] == "epithelium"
     summary = pd.read_csv(project.folder / "results/slides/default/summary.tsv", sep="\t")
-    assert summary.query("`class` == 'epithelium'")["objects"].sum() > 150
+    assert summary.query("`class` == 'epithelium'")["objects"].sum() > 50
     assert summary.query("`class` == 'None'")["objects"].isna().all()
 
 
 def test_touching_discs_are_told_apart(project):
     """There are fewer connected parts than objects, and about as many objects as there are discs."""
     true, found, connected = 0, 0, 0
-    for row in project.rows_of_part("test"):
-        name = Path(row["image"]).stem
+    for name in map(str, TEST):
         classes, _, table, _ = delivered(project, name)
         numbers = cv2.imread(str(project.folder / f"data/instances/{name}.png"), cv2.IMREAD_UNCHANGED)
         true += len(np.unique(numbers)) - 1
@@ -120,8 +121,7 @@ def test_touching_discs_are_told_apart(project):
 def test_scores_of_objects_are_of_what_is_delivered(project):
     """F1 as the GlaS challenge counts it, from the delivered outlines."""
     right = count = 0
-    for row in project.rows_of_part("test"):
-        name = Path(row["image"]).stem
+    for name in map(str, TEST):
         truth = cv2.imread(str(project.folder / f"data/instances/{name}.png"), cv2.IMREAD_UNCHANGED)
         predicted = burnt(delivered(project, name)[1])
         found = set()
@@ -146,8 +146,8 @@ def test_a_model_with_insides_predicts_the_same_classes_where_no_objects_are_ask
     settings = {"prediction": {"tissue": "none"}, "slides": "data/slides.tsv", "model": "best.pt"}
     (other.folder / "config/config.yaml").write_text(json.dumps(settings))
     other.snakemake("--cores", "1", "predict")
-    folder = other.folder / "results/slides/model-best/0"
-    classes, _, _, summary = delivered(project, "0")
+    folder = other.folder / "results/slides/model-best/4"
+    classes, _, _, summary = delivered(project, "4")
     np.testing.assert_array_equal(tifffile.imread(folder / "classes.tif"), classes)
     assert not (folder / "objects.tsv.gz").exists()
     alone = json.loads((folder / "summary.json").read_text())["classes"]

@@ -3,8 +3,7 @@
 Besides the class map there is a map of what is inside of objects: of each only what is left when its rim is taken off,
 so that objects which touch have insides which do not. Insides that are connected (by edges, not corners) are one
 object. From all of them at once, objects grow through the class by one pixel at a time, as far as `reach`: the
-watershed of flat land (Meyer 1994, doi 10.1016/0165-1684(94)90060-4). What none reaches is an object for each connected
-part, so that every pixel of the class is of one object.
+watershed of flat land (Meyer 1994, doi 10.1016/0165-1684(94)90060-4). What none reaches is of no object.
 
 Which inside a pixel grows from depends on nothing farther away than the reach, so that a band with so many rows around
 it gives what the whole map gives, however large the objects are.
@@ -31,25 +30,11 @@ def separate(mask: np.ndarray, insides: np.ndarray, reach: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        int32 [H, W], from 1 without gaps; 0 where the class is not.
+        int32 [H, W], from 1 without gaps; 0 where no object is.
     """
-    count, numbers = _connected(mask & insides)
+    _, numbers = cv2.connectedComponents((mask & insides).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     _grow(numbers, mask, reach)
-    _number_rest(numbers, mask, count)
     return numbers
-
-
-def _connected(mask: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return the number of parts of a mask that are connected by edges, and int32 [H, W] that numbers them from 1."""
-    count, numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    return count - 1, numbers
-
-
-def _number_rest(numbers: np.ndarray, mask: np.ndarray, count: int) -> None:
-    """Give what is connected of the rest of a mask numbers from `count` + 1 on, in place."""
-    rest = mask & (numbers == 0)
-    if rest.any():
-        numbers[rest] = _connected(rest)[1][rest] + count
 
 
 def _grow(numbers: np.ndarray, mask: np.ndarray, reach: int) -> None:
@@ -87,7 +72,7 @@ class NumberedRows:
     y : int
         The first row's number.
     numbers : numpy.ndarray
-        int32 [h, W], objects numbered from 1 in these rows alone; 0 where the class is not.
+        int32 [h, W], objects numbered from 1 in these rows alone; 0 where no object is.
     before : numpy.ndarray
         int32 [W], the row before the first, in these rows' numbers: what says which object of the rows before goes on.
         One that ends there may have a number that no pixel of these rows has.
@@ -134,16 +119,10 @@ class Separator:
         if end > y and len(columns):
             # Only where the class is: a slide is wide, and its tissue often is not.
             used = slice(int(columns[0]), int(columns[-1]) + 1)
-            mask = self._mask[:, used]
-            count, found = _connected(mask & self._insides[:, used])
-            _grow(found, mask, self._reach)
-            # Farther up and down, what is reached from beyond the rows that are held would be taken for the rest.
-            certain = slice(max(y - 1, 0) - self._top, end - self._top)
-            found = found[certain]
-            _number_rest(found, mask[certain], count)
-            numbers[:, used] = found[-len(numbers) :]
+            found = separate(self._mask[:, used], self._insides[:, used], self._reach)
+            numbers[:, used] = found[y - self._top : end - self._top]
             if y:
-                before[used] = found[0]
+                before[used] = found[y - self._top - 1]
         self._next = max(end, y)
         needed = max(self._next - self._above - self._top, 0)
         self._mask, self._insides = self._mask[needed:], self._insides[needed:]

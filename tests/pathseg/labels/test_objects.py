@@ -68,7 +68,7 @@ def test_measures_are_those_of_scikit_image(seed):
     names = ("area", "centroid", "eccentricity", "solidity", "axis_major_length", "axis_minor_length", "perimeter")
     wanted = pd.DataFrame(regionprops_table(numbers, properties=names))
     got = measure(objects)
-    assert len(got) > 30
+    assert len(got) > 20
     for name, column in {
         "area": "area",
         "eccentricity": "eccentricity",
@@ -79,7 +79,7 @@ def test_measures_are_those_of_scikit_image(seed):
     np.testing.assert_allclose(got[["y", "x"]] - 0.5, wanted[["centroid-0", "centroid-1"]], atol=1e-9)
     # It counts the pixels of a hull that it has drawn; both have ways of their own to go around corners.
     large = got["area"] > 60
-    assert large.sum() > 20
+    assert large.sum() > 15
     assert (got["solidity"] - wanted["solidity"])[large].abs().max() < 0.04
     ratio = (got["perimeter"] / wanted["perimeter"])[large]
     assert ratio.mean() == pytest.approx(1.05, abs=0.03)
