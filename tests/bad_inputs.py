@@ -474,6 +474,13 @@ def numbered_elsewhere(_folder: Path) -> Any:
     return check_instances("n.png", "m.png", numbers, indices)
 
 
+def one_number(_folder: Path) -> Any:
+    """Number all squares of a mask as one object, as a mask does."""
+    indices = np.zeros((30, 60), np.uint8)
+    indices[5:15, [*range(5, 15), *range(20, 30), *range(40, 50)]] = 1
+    return check_instances("n.png", "m.png", indices * 255, indices)
+
+
 def mask(save: Callable[[Path], Any], name: str = "m.png", read: Callable = open_labels) -> Callable[[Path], Any]:
     """Return what reads a mask of a good image."""
 
@@ -525,6 +532,7 @@ for name, run, words in [
         ("tissue.png: has 40 x 40 pixels, another shape than", "i.png (64 x 48)"),
     ),
     ("objects of another size", mask(grey(9, 9), "n.png", open_instances), ("n.png: has 9 x 9 pixels",)),
+    ("all objects under one number", one_number, ("n.png: gives 3 separate parts one number, 255",)),
     ("objects that the mask has elsewhere", numbered_elsewhere, ("n.png: does not fit its mask", "have no number")),
 ]:
     add("Masks", name, run, *words)

@@ -18,6 +18,7 @@ from pathseg.geometry import unet_output_size
 from pathseg.images.slides import open_slide
 from pathseg.labels.edges import gap_map
 from pathseg.labels.insides import insides
+from pathseg.labels.label_maps import check_instances
 from pathseg.labels.values import IGNORE
 from pathseg.scores.objects import connected
 from pathseg.tiles.database import TileDatabase
@@ -325,6 +326,23 @@ def test_numbers_that_do_not_fit_the_mask_are_refused(tmp_path, shift, fits):
         return
     with pytest.raises(ImageError, match=r"n\.png: does not fit its mask .*m\.png: .* have no number"):
         tiles_of(row, edge_sigma=3.0)
+
+
+@pytest.mark.parametrize(("parts", "refused"), [(1, False), (2, False), (3, True)])
+def test_an_object_may_be_torn_in_two_and_no_mask_is_an_image_of_numbers(parts, refused):
+    mask = np.zeros((30, 90), np.uint8)
+    mask[0, 80:82] = 1  # a speck, which is no part
+    for part in range(parts):
+        mask[5:20, 20 * part : 20 * part + 15] = 1
+    if refused:
+        with pytest.raises(ImageError, match="gives 3 separate parts one number, 7"):
+            check_instances("n.png", "m.png", mask * 7, mask)
+    else:
+        check_instances("n.png", "m.png", mask * 7, mask)
+    mask[5:20, 60:75] = 1
+    numbers = mask * 7
+    numbers[5:20, 60:75] = 9
+    check_instances("n.png", "m.png", numbers, mask)
 
 
 class TestAhead:

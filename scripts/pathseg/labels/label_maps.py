@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import shapely
 from scipy import sparse
@@ -19,6 +20,9 @@ IGNORE_CLASS = "Ignore*"
 
 # Share of the pixels of objects on which numbers and mask may differ: borders that were drawn twice do by some.
 LARGEST_CONTRADICTION = 0.05
+
+# An object may have been torn in two; more parts under the only number of an image are no object, but a mask.
+SEVERAL_PARTS = 3
 
 # Rows of a label map that are looked at together when all of it is counted.
 STRIP = 1024
@@ -93,7 +97,8 @@ def check_instances(path: str, mask: str, numbers: np.ndarray, indices: np.ndarr
     Raises
     ------
     ImageError
-        If more than `LARGEST_CONTRADICTION` of the pixels that are of an object in one are of none in the other.
+        If more than `LARGEST_CONTRADICTION` of the pixels that are of an object in one are of none in the other, or
+        all have one number that lie in several places.
     """
     n_classes = int(indices.max(initial=0, where=indices != IGNORE)) + 1
     has_number = numbers > 0
@@ -108,6 +113,14 @@ def check_instances(path: str, mask: str, numbers: np.ndarray, indices: np.ndarr
             f"{outside:,} numbered ones are background, of {total:,} together; number the objects of this mask, or "
             "leave the column `instances` empty"
         )
+    if has_number.any() and (numbers[has_number] == numbers.max()).all():
+        areas = cv2.connectedComponentsWithStats(has_number.astype(np.uint8))[2][1:, cv2.CC_STAT_AREA]
+        parts = int((areas >= LARGEST_CONTRADICTION * areas.max()).sum())
+        if parts >= SEVERAL_PARTS:
+            raise ImageError(
+                f"{path}: gives {parts} separate parts one number, {numbers.max()}, as a mask does; give each object a "
+                "number of its own, or leave the column `instances` empty, and each connected part is one"
+            )
 
 
 def _check_size(path: str, labels: np.ndarray, view: ResampledSlide) -> None:
