@@ -122,10 +122,24 @@ def test_every_script_has_a_rule_of_its_name():
     assert {script for _, script in rules_with_scripts()} == scripts
 
 
+def test_every_rule_has_the_digest_of_its_own_script():
+    """Else a change of the script would not run it again."""
+    text = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    own = [(re.search(r'code=code\("(\w+)"\)', rule), script) for rule, script in rules_of_scripts(text)]
+    assert [found and found[1] for found, _ in own] == [script for _, script in own]
+    assert {script for _, script in own} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+
+
+def rules_of_scripts(text):
+    """Return the texts of rules and the scripts that they run."""
+    rules = re.split(r"\n(?= *rule \w+:)", text)
+    return [(rule, found[1]) for rule in rules if (found := re.search(r'"\.\./scripts/(\w+)\.py"', rule))]
+
+
 def test_workflow_reads_without_scientific_packages():
     """What the Snakefile imports runs in a plain Snakemake installation."""
     package = ROOT / "scripts" / "pathseg"
-    modules = [package / "digests.py", package / "cohort" / "project.py"]
+    modules = [package / "digests.py", *(package / "cohort").glob("*.py")]
     for module in modules:
         for file in (module, *modules_of(module, package.parent)):
             assert not re.search(r"^(?:from|import) (?:numpy|pandas|torch|cv2)", file.read_text(), re.MULTILINE), file

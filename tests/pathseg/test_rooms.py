@@ -45,6 +45,18 @@ def test_a_module_imports_only_what_its_room_may_use(module):
     assert "snakemake" not in set(rooms_imported(module))
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_uses_all_that_it_says(room):
+    imported = {name for module in (PACKAGE / room).glob("*.py") for name in rooms_imported(module)}
+    assert may_use(PACKAGE / room) <= imported
+
+
+@pytest.mark.parametrize("room", ["cohort", "images", "labels", "tiles", "scores"])
+def test_who_is_there_and_what_is_known_is_known_without_networks(room):
+    """Whatever a docstring may come to say."""
+    assert not may_use(PACKAGE / room) & {"network", "prediction", "export"}
+
+
 def test_no_two_rooms_use_each_other():
     """Arrows go down only: there is an order in which each room uses only those before it."""
     left, built = set(ROOMS), {GROUND}

@@ -233,6 +233,15 @@ def test_without_a_score_there_is_no_model(folder):
         trainer.run()
 
 
+@pytest.mark.parametrize(("clip", "smaller"), [(1e-3, True), (0, False)])
+def test_gradients_are_clipped_unless_that_is_off(folder, clip, smaller):
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, gradient_clip=clip))
+    trainer.network.train()
+    trainer._train_step(next(iter(trainer._batches(trainer._plan(0), 0))))
+    norm = torch.linalg.vector_norm(torch.cat([values.grad.ravel() for values in trainer.network.parameters()]))
+    assert (norm <= 1.001e-3) == smaller
+
+
 class Recorder(TorchDispatchMode):
     """Notes the operators that are called."""
 
