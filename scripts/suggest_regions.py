@@ -26,7 +26,6 @@ from shapely.affinity import affine_transform
 from pathseg.colors import colors_of
 from pathseg.errors import TableError
 from pathseg.figures import class_legend, save_figure, show
-from pathseg.images.overlay import draw_scale_bar
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import Slide, open_slide
 from pathseg.labels.geojson import Annotation, is_annotation_file, read_annotations
@@ -123,7 +122,7 @@ def draw_sheet(
     """
     columns = min(COLUMNS, max(len(chosen), 1))
     lines = max(1, -(-len(chosen) // columns))
-    figure = Figure(figsize=(2.6 * columns, 3.0 * lines + 0.6), dpi=150)
+    figure = Figure(figsize=(2.6 * columns, 3.0 * lines + 0.9), dpi=150)
     places = figure.subplots(lines, columns, squeeze=False)
     for axes in places.flat[len(chosen) :]:
         axes.set_axis_off()
@@ -139,7 +138,9 @@ def draw_sheet(
             drawn = affine_transform(part.polygon, matrix)
             axes.add_patch(PathPatch(outline(drawn), facecolor="none", edgecolor=colors[str(part.name)], linewidth=1.5))
         axes.set(xlim=(-0.5, PICTURE - 0.5), ylim=(PICTURE - 0.5, -0.5))
-        draw_scale_bar(axes, PICTURE, PICTURE, slide.mpp * (x1 - x0) / PICTURE)
+    if chosen:
+        sides = [(c.box.bounds[2] - c.box.bounds[0]) * slides[c.slide].mpp for c in chosen]
+        figure.suptitle(f"What to annotate next: squares of {np.mean(sides):.0f} µm")
     class_legend(figure, list(colors)[1:], list(colors.values())[1:])
     return figure
 

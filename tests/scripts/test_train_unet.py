@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import itertools
 import os
 from pathlib import Path
 
@@ -8,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 from tile_databases import write_database
-from train_unet import Job, train
+from train_unet import Job, define_training, train
 
 from pathseg.errors import TrainingError
 from pathseg.files import file_digest
 from pathseg.labels.values import IGNORE
-from pathseg.network.checkpoint import build_network, load_checkpoint
+from pathseg.network.checkpoint import build_network, load_checkpoint, save_checkpoint
 from pathseg.tiles.augmentation import Augmentation
 from pathseg.tiles.database import TileDatabase
 
@@ -125,6 +126,25 @@ def test_a_training_starts_from_a_model_and_says_so(job, folder):
     assert model["started_from"] == {"sha256": file_digest(job.output["model"]), "not_loaded": []}
     assert model["training_images"] == first["training_images"]
     assert first["started_from"] is None
+
+
+def test_images_of_all_trainings_before_are_remembered(job, folder):
+    train(torch.device("cpu"), job)
+    first = load_checkpoint(job.output["model"])
+    save_checkpoint(job.output["model"], first | {"training_images": ["of another training"]})
+    then = started(job, folder)
+    train(torch.device("cpu"), then)
+    remembered = load_checkpoint(then.output["model"])["training_images"]
+    assert remembered == sorted([*first["training_images"], "of another training"])
+
+
+def test_a_state_is_of_one_start_only(tmp_path):
+    definitions = []
+    for content in (None, "one", "other"):
+        if content:
+            (tmp_path / "m.pt").write_text(content)
+        definitions.append(define_training({}, {}, [], "1", str(tmp_path / "m.pt") if content else None))
+    assert all(one != other for one, other in itertools.combinations(definitions, 2))
 
 
 def test_what_was_seen_before_is_remembered_and_validates_nothing(job, folder):

@@ -15,6 +15,7 @@ ELSEWHERE = {
     "snakemake --workflow-profile profiles/slurm": "test_slurm.py",
     "CONDA_OVERRIDE_CUDA=12.9 snakemake --sdm conda --conda-create-envs-only": "needs conda",
     "snakemake --configfile config/epistroma.yaml": "test_archive.py",
+    "cp -r results/models/default round1": "test_starting.py",
     "PIP_EXTRA_INDEX_URL=$CPU_INDEX make run": "needs PyTorch's index",
     ".venv/bin/pip install --force-reinstall 'torch==2.13.0+cu126' --index-url $CUDA_INDEX": "needs PyTorch's index",
     "apptainer build pathseg.sif pathseg.def": "needs Apptainer",
@@ -44,7 +45,8 @@ def as_documented(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("documented") / "project"
     shutil.copytree(finished.folder, folder)
     shutil.copy(folder / "results/models/default/holdout/best.pt", folder)
-    shutil.copytree(folder / "results/models/default", folder / "round1")
+    for fold in ("holdout", "fold1", "fold2"):
+        shutil.copytree(folder / "results/models/default/holdout", folder / "round1" / fold)
     (folder / "my.yaml").write_text(re.search(r"```yaml\n(.*?)```", PAGES[0].read_text(), re.DOTALL).group(1))
     (folder / "scans").mkdir()
     shutil.copy(folder / "data/slide 0.tif", folder / "scans/a.svs")

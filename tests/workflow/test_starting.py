@@ -4,11 +4,14 @@ import json
 import re
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 
+from conftest import ROOT
 from pathseg.files import file_digest
 from pathseg.network.checkpoint import load_checkpoint
+from workflow_conftest import copy_workflow
 
 TRAINED = "results/models/default/holdout"
 
@@ -76,3 +79,35 @@ def test_a_start_that_cannot_be_is_said(started, tmp_path, init, words):
     printed = project.snakemake("train", "--dry-run", check=False)
     assert words in printed
     assert "Traceback" not in printed
+
+
+def best_dice(project, experiment):
+    """Return the best validation Dice of each number of epochs so far."""
+    history = pd.read_csv(project.folder / f"results/models/{experiment}/holdout/history.tsv", sep="\t")
+    return history["val_dice"].cummax()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_start_reaches_in_a_fifth_of_the_steps_what_random_weights_reach(tmp_path):
+    """The demo's model, and then a tenth of the images of another cohort, drawn from another seed."""
+    project = copy_workflow(tmp_path / "project")
+    for name in ("samples.tsv", "config.yaml"):
+        shutil.copy(ROOT / "config" / name, project.folder / "config")
+    small = {"tiles": {"size": 64, "stride": 32, "mpp": 2.0}, "unet": {"wf": 3}, "training": {"precision": "float32"}}
+    project.configure(slides=None, **small)
+    project.snakemake(f"{TRAINED}/best.pt")
+    shutil.copy(project.folder / TRAINED / "best.pt", project.folder / "demo.pt")
+    # 18 images were trained on; of the new cohort there are two, of one patient, and six to validate with.
+    header, *rows = (project.folder / "config/samples.tsv").read_text().splitlines()
+    few = [
+        f"{row}\t{'train' if row.startswith('P01') else 'val'}"
+        for row in rows
+        if row[:3] in ("P01", "P04", "P05", "P06")
+    ]
+    (project.folder / "config/samples.tsv").write_text("\n".join([f"{header}\tpart", *few]) + "\n")
+    experiments = {"scratch": {"training": {"epochs": 80}}, "started": {"training": {"epochs": 16, "init": "demo.pt"}}}
+    project.configure(demo={"seed": 7}, experiments=experiments, split={"test": 0})
+    project.snakemake(*(f"results/models/{name}/holdout/trained.pt" for name in experiments))
+    scratch, started = (best_dice(project, name) for name in ("scratch", "started"))
+    assert started.iloc[-1] >= scratch.iloc[-1]

@@ -24,10 +24,13 @@ class Disagreement(Predictor):
     def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
         """Return the mutual information in nats, float32 [1, height, width], of what `Predictor.predict` takes."""
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
-        each = list(self._each_prediction(image, height, width))
-        of_mean = entropy(torch.stack(each).mean(dim=0))
-        mean = torch.stack([entropy(probabilities) for probabilities in each]).mean(dim=0)
-        return (of_mean - mean).clamp_(min=0)[None]
+        mean, entropies, count = torch.zeros((), device=self.device), torch.zeros((), device=self.device), 0
+        # One after another: all predictions together would fill the memory.
+        for prediction in self._each_prediction(image, height, width):
+            probabilities = prediction[: self.n_classes]
+            entropies = entropy(probabilities).add_(entropies)
+            mean, count = probabilities.add_(mean), count + 1
+        return (entropy(mean / count) - entropies / count).clamp_(min=0)[None]
 
 
 def entropy(probabilities: Tensor) -> Tensor:

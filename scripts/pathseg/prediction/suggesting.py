@@ -92,7 +92,7 @@ def half_a_side(found: DisagreementMap) -> float:
 
 
 def choose(candidates: list[Candidate], count: int, n_slides: int, n_patients: int) -> list[Candidate]:
-    """Choose the best candidates, no more than about twice its even share from any slide or patient.
+    """Choose the best candidates, no more than half as much again as its even share from any slide or patient.
 
     Parameters
     ----------
@@ -116,4 +116,4 @@ def choose(candidates: list[Candidate], count: int, n_slides: int, n_patients: i
 
 
 def _most(count: int, among: int) -> int:
-    return count if among < 2 else max(1, min(count - 1, math.ceil(2 * count / among)))
+    return count if among < 2 else max(1, min(count - 1, math.ceil(1.5 * count / among)))
