@@ -1,6 +1,7 @@
 """What each job gets: its files, in order, and its resources, read from a dry run of a cross-validation."""
 
 import re
+import shutil
 
 import pytest
 
@@ -8,7 +9,7 @@ from workflow_conftest import copy_workflow, write_project
 
 # sample, patient, image and mask of write_project, with the part of each patient and the numbers of one's objects.
 PARTS = ["fold1", "fold2", "test", "fold1", "fold2"]
-GPU_RULES = {"train_unet", "calibrate_model", "render_panels", "evaluate", "predict_slide"}
+GPU_RULES = {"train_unet", "calibrate_model", "render_panels", "evaluate", "predict_slide", "map_disagreement"}
 SLIDES = ["results/slides/{}/slide 0", "results/slides/{}/slide 1"]
 
 
@@ -28,9 +29,10 @@ def jobs(tmp_path_factory):
     for number, (row, part) in enumerate(zip(rows, PARTS, strict=True)):
         lines.append(f"{row}\t{part}\t{'masks/4.png' if number == 0 else ''}")
     (workflow.folder / "data/samples.tsv").write_text("\n".join(lines) + "\n")
-    (workflow.folder / "data/slides.tsv").write_text("slide\ttissue\nslide 0.tif\tmasks/0.png\nslide 1.tif\t\n")
+    slides = ["slide\tpatient\ttissue", "slide 0.tif\tBär\tmasks/0.png", "slide 1.tif\tC-1\t"]
+    (workflow.folder / "data/slides.tsv").write_text("\n".join(slides) + "\n")
     workflow.configure(split={"folds": 2, "test": 0.2}, experiments={"a": {}, "b": {}})
-    printed = workflow.snakemake("all", "export", "qupath", "view", "--dry-run", "--quiet", "host")
+    printed = workflow.snakemake("all", "export", "qupath", "view", "suggest", "--dry-run", "--quiet", "host")
     found = {}
     for block in re.split(r"\n\[[^]]+\]\n", printed)[1:]:
         (rule,) = re.findall(r"^(?:local)?rule (\w+):", block)
@@ -100,6 +102,17 @@ INPUTS = {
         *(f"results/export/{name}/all_folds/pixel_classifier.json" for name in "ab"),
         *(f"results/export/{name}/all_folds/export.json" for name in "ab"),
     ],
+    # Of slide 1 nothing is suggested: its patient is held out.
+    "results/suggestions/a/maps/slide 0.npz": [
+        *(model("a", fold) for fold in ("fold1", "fold2")),
+        "data/slide 0.tif",
+        "data/masks/0.png",
+    ],
+    "results/suggestions/a/slide 0.geojson": [
+        "results/suggestions/a/maps/slide 0.npz",
+        "data/slide 0.tif",
+        *(f"{SLIDES[0]}/{name}".format("a") for name in ("annotations.geojson.gz", "summary.json")),
+    ],
     "results/viewer/slides/a/slide 1": [
         "data/slide 1.tif",
         *(f"{SLIDES[1]}/{name}".format("a") for name in ("classes.tif", "summary.json")),
@@ -128,6 +141,22 @@ def test_a_slide_is_predicted_by_all_folds_where_its_tissue_is(jobs, number, tis
         f"data/slide {number}.tif",
         *tissue,
     ]
+
+
+def test_nothing_is_suggested_where_models_were_chosen_or_are_scored(tmp_path):
+    """Of patients to validate and to test; of those who are learned from, and of new ones, it is."""
+    workflow = write_project(copy_workflow(tmp_path))
+    header, *rows = (tmp_path / "data/samples.tsv").read_text().splitlines()
+    parts = ["train", "val", "test", "train", "train"]
+    lines = [f"{row}\t{part}" for row, part in zip(rows, parts, strict=True)]
+    (tmp_path / "data/samples.tsv").write_text("\n".join([f"{header}\tpart", *lines]) + "\n")
+    slides = ["slide\tpatient"]
+    for number, patient in enumerate(["Bär", "C-1", "Anna B", "new"], start=2):
+        shutil.copy(tmp_path / "data/slide 0.tif", tmp_path / f"data/slide {number}.tif")
+        slides.append(f"slide {number}.tif\t{patient}")
+    (tmp_path / "data/slides.tsv").write_text("\n".join(slides) + "\n")
+    planned = without_messages(workflow).snakemake("suggest", "--dry-run", "--quiet", "host")
+    assert set(re.findall(r"maps/(slide \d)\.npz", planned)) == {"slide 4", "slide 5"}
 
 
 def test_every_job_asks_for_what_it_needs(jobs):
