@@ -77,5 +77,8 @@ def test_settings_of_the_docs_are_right(as_documented):
             if settings.get("split", {}).get("folds"):
                 # The project has five patients.
                 settings["split"]["folds"] = 2
+            if "objects" in settings:
+                # Nor has it glands.
+                settings["objects"]["class"] = "epithelium"
             as_documented.configure(**settings)
             as_documented.snakemake("--dry-run", "--quiet")
