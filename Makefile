@@ -54,6 +54,7 @@ bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial
 	PYTHONPATH=scripts python benchmarks/training.py
 	PYTHONPATH=scripts python benchmarks/reading.py
 	python benchmarks/scale.py
+	PYTHONPATH=scripts python benchmarks/batches.py
 
 build/bench/monai: benchmarks/requirements.txt $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --upgrade --target build/bench --requirement $<

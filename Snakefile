@@ -27,6 +27,7 @@ pathvars:
     model="<results>/models/{experiment}/{fold}",
     scores="<results>/validation/{experiment}/{fold}",
     slide="<results>/slides/{experiment}/{slide}",
+    batches="<results>/slides/{experiment}/.batches",
 
 
 report: "report/workflow.rst"
@@ -46,6 +47,7 @@ include: "rules/cohort.smk"
 include: "rules/database.smk"
 include: "rules/training.smk"
 include: "rules/validation.smk"
+include: "rules/batches.smk"
 include: "rules/slides.smk"
 include: "rules/viewer.smk"
 include: "rules/export.smk"
@@ -58,6 +60,7 @@ wildcard_constraints:
     experiment="|".join(map(re.escape, EXPERIMENTS)),
     fold="|".join([*FOLDS, "all_folds", "mean_of_folds"]),
     part=r"train|val|test|fold[1-9][0-9]*",
+    batch="[1-9][0-9]*",
     slide=r"[^/]+",
 
 
@@ -78,7 +81,16 @@ onstart:
         raise WorkflowError(
             "results: may not be written; is the file system read-only, or the folder another user's?"
         )
+    if IN_BATCHES and workflow.touch:
+        take_batches_for_up_to_date()
     print(f"{PROJECT.summary()}. A line for each stage follows; logs are in results/logs.")
+
+
+onerror:
+    failed = failed_slides()
+    if failed:
+        print(f"{len(failed)} of the slides were not predicted:")
+        print("\n".join(f"  {slide}: {reason}" for slide, reason in failed.items()))
 
 
 onsuccess:

@@ -462,6 +462,7 @@ def jobs_of_workflow(wildcards, output):
         *EXPERIMENTS,
         *models,
         *collect("{experiment}/{slide}", experiment=EXPERIMENTS, slide=SLIDES_BY_NAME),
+        *(f"{experiment}.{number}" for experiment, number in (batches() if IN_BATCHES else ())),
     ]
 
 

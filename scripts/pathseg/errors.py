@@ -60,3 +60,7 @@ class TrainingError(PathsegError):
 
 class ResourceError(PathsegError):
     """Memory or disk is used up, or a file may not be written."""
+
+
+class WantOfMemoryError(ResourceError):
+    """The memory of a device, or of the system, is used up."""

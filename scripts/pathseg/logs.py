@@ -7,14 +7,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from pathseg.errors import PathsegError, ResourceError
+from pathseg.errors import PathsegError, WantOfMemoryError
 
 Item = TypeVar("Item")
 
@@ -57,17 +57,48 @@ def start_log(path: str | Path, mode: str = "w") -> logging.Logger:
     # A log file on a full disk is no reason to bury the message in errors of logging.
     logging.raiseExceptions = False
 
-    def log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def log_uncaught(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
         atexit.unregister(_finish)
-        details = "".join(traceback.format_exception(kind, error, trace))
-        if isinstance(error, MemoryError):
-            error = ResourceError("the memory is used up; give the job more, or free some")
-        logger.error(details, extra={"file_only": isinstance(error, PathsegError)})
-        if isinstance(error, PathsegError):
-            logger.error("%s (details: %s)", error, path)
+        log_error(error, path)
 
     sys.excepthook = log_uncaught
     return logger
+
+
+def log_error(error: BaseException, path: str | Path) -> BaseException:
+    """Log an error, to the terminal as its sentence alone if it is the input's fault, and say where more is.
+
+    Returns
+    -------
+    BaseException
+        The error, or what it means to a user.
+    """
+    logger = logging.getLogger("pathseg")
+    details = "".join(traceback.format_exception(error))
+    if isinstance(error, MemoryError):
+        error = WantOfMemoryError("the memory is used up; give the job more, or free some")
+    logger.error(details, extra={"file_only": isinstance(error, PathsegError)})
+    if isinstance(error, PathsegError):
+        logger.error("%s (details: %s)", error, path)
+    return error
+
+
+@contextlib.contextmanager
+def also_logged(path: str | Path) -> Iterator[None]:
+    """Send log messages to one more file; where that cannot be, as on a full disk, what is logged says so elsewhere."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler: logging.Handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    except OSError:
+        handler = logging.NullHandler()
+    handler.setFormatter(logging.Formatter(FORMAT, "%H:%M:%S"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
 
 
 def _unfinished(path: Path) -> Path:

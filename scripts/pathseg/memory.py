@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pathseg.errors import ResourceError
+from pathseg.errors import WantOfMemoryError
 
 # glibc's mallopt parameters (malloc.h). Large activations are otherwise given back to the system after each layer and
 # faulted in again at the next.
@@ -23,7 +23,7 @@ def memory_errors_explained(device: torch.device, advice: str) -> Iterator[None]
 
     Raises
     ------
-    ResourceError
+    WantOfMemoryError
         If the block runs out of the memory of a device, or of the system's.
     """
     try:
@@ -31,7 +31,7 @@ def memory_errors_explained(device: torch.device, advice: str) -> Iterator[None]
     except (MemoryError, RuntimeError) as error:
         if not _is_want_of_memory(error):
             raise
-        raise ResourceError(f"the memory of {device} is used up; {advice}") from error
+        raise WantOfMemoryError(f"the memory of {device} is used up; {advice}") from error
 
 
 def _is_want_of_memory(error: BaseException) -> bool:

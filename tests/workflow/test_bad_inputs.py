@@ -106,7 +106,7 @@ def test_each_topic_is_there():
 @pytest.mark.parametrize(("spoil", "target", "words"), [run[1:] for run in RUNS], ids=[run[0][0] for run in RUNS])
 def test_snakemake_says_it_and_leaves_nothing(workflow, spoil, target, words):
     spoil(workflow)
-    printed = workflow.snakemake(target, "--set-threads", "predict_slide=1", check=False)
+    printed = workflow.snakemake(target, "--set-threads", "predict_batch=1", check=False)
     assert re.search(words, printed), printed
     assert "Traceback" not in printed
     assert "loadsave.cpp" not in printed  # of OpenCV

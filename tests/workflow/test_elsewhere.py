@@ -114,7 +114,14 @@ def test_a_fresh_clone_predicts_the_slides_of_the_demo(model, tmp_path):
     for name in ("config.yaml", "samples.tsv", "slides.tsv"):
         shutil.copy(ROOT / "config" / name, tmp_path / "config")
     planned = workflow.planned("predict", "--config", f"model={model}")
-    assert planned == {"make_demo_slides": 1, "predict_slide": 2, "summarize_slides": 1, "predict": 1}
+    assert planned == {
+        "make_demo_slides": 1,
+        "list_batch": 1,
+        "predict_batch": 1,
+        "predict_slide": 2,
+        "summarize_slides": 1,
+        "predict": 1,
+    }
 
 
 def test_two_models_of_one_name(finished, model, tmp_path):
@@ -139,6 +146,10 @@ def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
     (tmp_path / "data/twice").mkdir()
     shutil.copy(tmp_path / "data/slide 1.tif", tmp_path / "data/twice")
     shutil.rmtree(tmp_path / "results/slides")
+    batches = tmp_path / "results/slides/default/.batches"
+    batches.mkdir(parents=True)
+    slide = {"slide": "slide 0", "path": "data/slide 0.tif", "mpp": None, "tissue": None, "digest": "x"}
+    (batches / "1.slides.json").write_text(json.dumps([slide]))
     job = (
         "--cores",
         "1",
@@ -146,8 +157,8 @@ def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
         "subprocess",
         "--force",
         "--target-jobs",
-        "predict_slide:experiment=default,slide=slide 0",
+        "predict_batch:experiment=default,batch=1",
     )
     assert "two slides have the name 'slide 1'" in workflow.snakemake("predict", "--dry-run", check=False)
-    workflow.snakemake(*job, "--allowed-rules", "predict_slide", "--nolock")
-    assert (tmp_path / "results/slides/default/slide 0/classes.tif").is_file()
+    workflow.snakemake(*job, "--allowed-rules", "predict_batch", "--nolock")
+    assert (batches.parent / ".predicted/slide 0/results/classes.tif").is_file()

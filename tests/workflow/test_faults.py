@@ -32,13 +32,13 @@ SLIDE = "results/slides/default/slide 0"
 STAGES = {
     "build_database": (DATABASE, "results/databases/.*.part.train.h5"),
     "train_unet": (MODEL, "results/models/default/holdout/.state/tensorboard"),
-    "predict_slide": (f"{SLIDE}/summary.json", f"{SLIDE}/.*.part.*"),
+    "predict_batch": (f"{SLIDE}/summary.json", "results/slides/default/.predicted/slide 0/results/.*.part.*"),
 }
 
 
 def undo(project, stage):
     """Remove what a stage has made, and return the name of the file that asks for it."""
-    shutil.rmtree(project.folder / SLIDE) if stage == "predict_slide" else (project.folder / STAGES[stage][0]).unlink()
+    shutil.rmtree(project.folder / SLIDE) if stage == "predict_batch" else (project.folder / STAGES[stage][0]).unlink()
     return STAGES[stage][0]
 
 
@@ -46,7 +46,7 @@ def check_nothing_looks_complete(project, stage):
     """Check that no output of a stage is there."""
     made = project.folder / STAGES[stage][0]
     assert not made.exists()
-    assert stage != "predict_slide" or not list(made.parent.glob("[!.]*"))
+    assert stage != "predict_batch" or not list(made.parent.glob("[!.]*"))
 
 
 def check_second_run(project, undisturbed, stage):
@@ -78,7 +78,7 @@ def read_slide(summary):
     return regions | {"classes": tifffile.imread(summary.parent / "classes.tif")}
 
 
-READERS = {"build_database": read_database, "train_unet": read_model, "predict_slide": read_slide}
+READERS = {"build_database": read_database, "train_unet": read_model, "predict_batch": read_slide}
 
 
 def test_labels_are_mended_after_a_training_was_stopped(project):
@@ -169,7 +169,7 @@ def disk(project):
 
 
 @pytest.mark.parametrize(
-    ("stage", "free"), [("build_database", 2**17), ("train_unet", 2**17), ("predict_slide", 2**14)]
+    ("stage", "free"), [("build_database", 2**17), ("train_unet", 2**17), ("predict_batch", 2**14)]
 )
 def test_the_disk_is_full(project, finished, disk, stage, free):
     target = undo(project, stage)
@@ -183,14 +183,14 @@ def test_the_disk_is_full(project, finished, disk, stage, free):
 
 
 def test_results_may_not_be_written(project, finished, disk):
-    target = undo(project, "predict_slide")
+    target = undo(project, "predict_batch")
     disk.remount("ro")
     for arguments in ([], [target]):
         printed = project.snakemake(*arguments, check=False)
         assert "Write-protected output files" in printed or "results: may not be written" in printed
         assert "Traceback" not in printed
     disk.remount("rw")
-    check_second_run(project, finished, "predict_slide")
+    check_second_run(project, finished, "predict_batch")
 
 
 def flip_a_byte(path):
@@ -231,7 +231,7 @@ def test_two_runs_in_one_folder(project, finished):
 
 def test_one_slide_needs_more_memory_than_there_is(project):
     """The other slide is predicted; the large one, with smaller tiles, then too."""
-    undo(project, "predict_slide")
+    undo(project, "predict_batch")
     large = project.folder / "data" / "large.tif"
     write_slide(large, np.broadcast_to(np.uint8(0), (6000, 6000, 3)), mpp=1.0)
     project.edit("data/slides.tsv", lambda text: text + "large.tif\n")

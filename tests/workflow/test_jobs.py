@@ -9,7 +9,9 @@ from workflow_conftest import copy_workflow, write_project
 
 # sample, patient, image and mask of write_project, with the part of each patient and the numbers of one's objects.
 PARTS = ["fold1", "fold2", "test", "fold1", "fold2"]
-GPU_RULES = {"train_unet", "calibrate_model", "render_panels", "evaluate", "predict_slide", "map_disagreement"}
+GPU_RULES = {"train_unet", "calibrate_model", "render_panels", "evaluate", "predict_batch", "map_disagreement"}
+# What takes no time has no record of it, nor what reads those of the others.
+UNTIMED = {"list_batch", "predict_slide", "summarize_run"}
 SLIDES = ["results/slides/{}/slide 0", "results/slides/{}/slide 1"]
 
 
@@ -86,6 +88,11 @@ INPUTS = {
     ],
     model("a", "fold1", "model_card.md"): [model("a", "fold1"), FOLD2, FOLD1, "results/validation/a/fold1/metrics.tsv"],
     "results/models/comparison.tsv": [*counts("a", *ALL_FOLDS), *counts("b", *ALL_FOLDS)],
+    "results/slides/a/.batches/1.json": [
+        model("a", "fold1"),
+        model("a", "fold2"),
+        "results/slides/a/.batches/1.slides.json",
+    ],
     "results/slides/b/summary.tsv": [
         f"{slide}/{name}".format("b") for name in ("summary.json", "overlay.jpg") for slide in SLIDES
     ],
@@ -140,6 +147,7 @@ def test_a_slide_is_predicted_by_all_folds_where_its_tissue_is(jobs, number, tis
         model("a", "fold2"),
         f"data/slide {number}.tif",
         *tissue,
+        "results/slides/a/.batches/1.json",
     ]
 
 
@@ -166,10 +174,8 @@ def test_every_job_asks_for_what_it_needs(jobs):
         assert {"mem_mb", "runtime"} <= set(resources), rule
     for job in jobs.values():
         assert job["log"].startswith(f"results/logs/{job['rule']}")
-        # One has no record of itself: it reads those of the others.
-        assert (
-            job.get("benchmark", "").startswith(f"results/benchmarks/{job['rule']}") or job["rule"] == "summarize_run"
-        )
+        timed = job.get("benchmark", "").startswith(f"results/benchmarks/{job['rule']}")
+        assert timed != (job["rule"] in UNTIMED)
 
 
 def test_a_second_attempt_has_more_memory_and_time_and_the_log_of_the_first_stays(tmp_path):

@@ -72,7 +72,13 @@ def test_a_second_run_adds_a_slide_and_leaves_what_a_person_has_done(with_projec
     (folder / "project.qpproj").write_text(json.dumps(content))
     (project.folder / "data/slide 2.tif").write_bytes((project.folder / "data/slide 0.tif").read_bytes())
     (project.folder / "data/slides.tsv").write_text("slide\nslide 0.tif\nslide 1.tif\nslide 2.tif\n")
-    assert project.planned("qupath") == {"predict_slide": 1, "write_qupath_project": 1, "qupath": 1}
+    assert project.planned("qupath") == {
+        "list_batch": 1,
+        "predict_batch": 1,
+        "predict_slide": 1,
+        "write_qupath_project": 1,
+        "qupath": 1,
+    }
     assert "is not as pathseg wrote it" in project.snakemake("qupath")
     after = json.loads((folder / "project.qpproj").read_text())
     assert [image["imageName"] for image in after["images"]] == ["my slide", "slide 1", "slide 2"]

@@ -19,10 +19,13 @@ AFTER_TRAINING = {
     "summarize_scores": 1,
     "write_model_card": 1,
     "compare_experiments": 1,
+    "list_batch": 1,
+    "predict_batch": 1,
     "predict_slide": 2,
     "summarize_slides": 1,
     "summarize_run": 1,
 }
+PREDICTED = {"list_batch": 1, "predict_batch": 1, "predict_slide": 2, "summarize_slides": 1, "summarize_run": 1}
 RESCORED = {"evaluate": 1, "summarize_scores": 1, "write_model_card": 1, "compare_experiments": 1, "summarize_run": 1}
 
 
@@ -57,7 +60,7 @@ def test_the_preview_follows_what_it_shows(project):
 def test_a_new_slide_is_predicted_alone(project):
     write_slide(project.folder / "data/new.tif", cv2.imread(str(project.folder / "data/images/0.png")))
     project.edit("data/slides.tsv", lambda text: text + "new.tif\n")
-    assert project.planned() == {"predict_slide": 1, "summarize_slides": 1, "summarize_run": 1}
+    assert project.planned() == PREDICTED | {"predict_slide": 1}
 
 
 def test_a_changed_setting_of_pictures_draws_them(project):
@@ -80,6 +83,8 @@ def test_a_changed_class_colour_does_not_train(project):
         "summarize_scores",
         "write_model_card",
         "compare_experiments",
+        "list_batch",
+        "predict_batch",
         "predict_slide",
         "summarize_slides",
         "summarize_run",
@@ -97,7 +102,7 @@ def test_how_a_machine_predicts_is_no_reason_to_predict_again(project):
 
 def test_another_smallest_area_predicts_slides(project):
     project.configure(prediction={"min_area_um2": 3})
-    assert project.planned() == {"predict_slide": 2, "summarize_slides": 1, "summarize_run": 1}
+    assert project.planned() == PREDICTED
 
 
 def test_changed_tiles_keep_the_split(project):
@@ -110,7 +115,7 @@ def test_changed_tiles_keep_the_split(project):
     [
         ("scripts/summarize_slides.py", {"summarize_slides": 1, "summarize_run": 1}),
         ("scripts/render_panels.py", {"render_panels": 1, "summarize_run": 1}),
-        ("scripts/pathseg/labels/outlines.py", {"predict_slide": 2, "summarize_slides": 1, "summarize_run": 1}),
+        ("scripts/pathseg/labels/outlines.py", PREDICTED),
         ("scripts/pathseg/network/losses.py", {"preview_batches": 1, **AFTER_TRAINING}),
     ],
 )

@@ -185,7 +185,7 @@ def predict(
 
 def watched(bands: Iterator[Band], view: ResampledSlide) -> Iterator[Band]:
     """Pass bands on, with a progress bar in million pixels."""
-    with progress(None, "predicting", total=round(view.width * view.height / 1e6, 1), unit="Mpx") as bar:
+    with progress(None, "predicting", total=round(view.width * view.height / 1e6, 3), unit="Mpx") as bar:
         for band in bands:
             yield band
             bar.update(round(band.classes.size / 1e6, 3))

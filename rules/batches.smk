@@ -1,0 +1,109 @@
+"""Which slides are predicted by one job, and where its results are until they are taken over. No rules.
+
+Snakemake divides nothing itself: its groups lose all files of a group of which one job fails, and start each job anew.
+"""
+
+import time
+from functools import cache
+
+from pathseg.cohort.slide_batches import as_text, description, divide, take_for_up_to_date
+
+# Of a slide with an address, or results that a plugin keeps, nobody knows here what is there.
+IN_BATCHES = workflow.storage_settings.default_storage_provider is None and not any(
+    is_address(path) for path in [*MODELS, *(row[key] for row in SLIDES for key in ("path", "tissue") if row[key])]
+)
+STARTED = time.time()
+
+
+@cache
+def batches():
+    """Return the slides of each batch, by experiment and number; none where a job runs by itself, which has them in a file.
+
+    When this is called first, what is on the command line is known.
+    """
+    found = {}
+    slides = [description(row, own_companions(row["path"])) for row in SLIDES if workflow.is_main_process]
+    for experiment in EXPERIMENTS if slides else []:
+        folder = Path(of_experiment(rules.predict_batch.output.done, experiment)).parent
+        results = str(Path(of_experiment(rules.predict_slide.output.summary, experiment)).parent)
+        anew = slides_to_force(results)
+        divided = divide(slides, folder, results, names_of_outputs().values(), anew, as_they_are=workflow.touch)
+        found |= {(experiment, number): of_batch for number, of_batch in divided.items()}
+    return found
+
+
+@cache
+def numbers():
+    """Return the number of each slide's batch, by experiment and slide."""
+    return {(experiment, row["slide"]): number for (experiment, number), rows in batches().items() for row in rows}
+
+
+def of_experiment(output, experiment):
+    """Return an output of an experiment as seen from the working folder, with its other wildcards."""
+    return in_working_folder(output).replace("{experiment}", experiment)
+
+
+def take_batches_for_up_to_date():
+    """Write down, with --touch, that the slides are made of what there is now."""
+    for (experiment, number), slides in batches().items():
+        path = Path(of_experiment(rules.predict_batch.output.done, experiment).replace("{batch}", str(number)))
+        results = str(Path(of_experiment(rules.predict_slide.output.summary, experiment)).parent)
+        take_for_up_to_date(slides, path, results, names_of_outputs().values())
+
+
+def slides_to_force(results):
+    """Return the slides that the command line wants to be predicted, whatever is there in their folders `results`."""
+    dag = workflow.dag_settings
+    forced = {str(name) for name in (*dag.forcerun, *(dag.targets if dag.forcetargets else ()))}
+    if dag.forceall or not forced.isdisjoint({rules.predict_slide.rule.name, rules.predict_batch.rule.name}):
+        return set(SLIDES_BY_NAME)
+    folders = {str(Path(name).parent) for name in forced}
+    return {name for name in SLIDES_BY_NAME if folders and results.replace("{slide}", name) in folders}
+
+
+def slides_of_batch(wildcards, output):
+    """Return the slides of a batch as JSON; what depends on the output is not recorded."""
+    return as_text(batches().get((wildcards.experiment, int(wildcards.batch)), []))
+
+
+def batch_of_slide(wildcards):
+    """Return the file that a slide's batch makes."""
+    number = numbers().get((wildcards.experiment, wildcards.slide))
+    return collect(rules.predict_batch.output.done, experiment=wildcards.experiment, batch=number) if number else []
+
+
+def names_of_outputs(wildcards=None, output=None):
+    """Return the names of the files that are made of a slide, by what they are."""
+    return {key: Path(path).name for key, path in rules.predict_slide.output.items()}
+
+
+def place_of_batch(wildcards, output):
+    """Return where a batch keeps its results until they are taken over."""
+    return str(Path(output.done).parents[1] / ".predicted")
+
+
+def place_of_slide(wildcards, output):
+    """Return where a slide's results are until then."""
+    return str(Path(output.summary).parents[1] / ".predicted" / wildcards.slide)
+
+
+def log_of_slide(wildcards, output):
+    """Return the log of a slide's prediction, with {slide} for its name."""
+    return of_experiment(rules.predict_slide.log[0], wildcards.experiment)
+
+
+def last_attempt(wildcards, attempt):
+    """Say whether a job that fails is not started again."""
+    # Where nothing is run, as for a picture of the rules, there are no such settings.
+    return int(attempt > workflow.execution_settings.retries) if workflow.execution_settings else 1
+
+
+def failed_slides():
+    """Return why slides were not predicted in this run, by their names."""
+    found = {}
+    for experiment, slide in numbers() if IN_BATCHES else ():
+        results = Path(of_experiment(rules.predict_slide.output.summary, experiment)).parents[1]
+        failed = results / ".predicted" / slide / "failed"
+        if failed.exists() and failed.stat().st_mtime > STARTED:
+            found[f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide] = failed.read_text(encoding="utf-8")
+    return found
