@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -175,6 +176,11 @@ def test_cross_validation_and_experiments(tmp_path):
     flat = {"unet": {"depth": 2, "up_mode": "upsample"}, "training": {"edges": "distance"}}
     config["experiments"] = {"small": {"unet": {"wf": 1}}, "flat": flat}
     config["slides"] = ["data/slide 0.tif"]
+    # No rule takes the value that is left out for a class that is missing.
+    config["ignore_value"] = 7
+    mask = cv2.imread(str(tmp_path / "data/masks/0.png"), cv2.IMREAD_UNCHANGED)
+    mask[:20] = 7
+    write_image(tmp_path / "data/masks/0.png", mask)
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
     per_patient = [f"results/validation/small/{fold}/metrics_per_patient.tsv" for fold in ("fold1", "all_folds")]
     workflow.snakemake("predict", "results/cohort/split.tsv", "results/models/comparison.tsv", *per_patient)
