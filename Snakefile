@@ -35,6 +35,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/storage.smk"
+include: "rules/inputs.smk"
 
 
 # What jobs run in with --sdm apptainer; without, Snakemake does not look at it. Before the rules, which take it over.
