@@ -89,7 +89,13 @@ def save_tsv(table: pd.DataFrame, path: str | Path) -> None:
     characters become spaces.
     """
     with atomic_path(path) as temporary:
-        without_formulas(table).to_csv(temporary, sep="\t", index=False, na_rep="NA")
+        temporary.write_text(tsv_text(table), encoding="utf-8", newline="")
+
+
+def tsv_text(table: pd.DataFrame, header: bool = True) -> str:
+    """Return a table as the text of a TSV file, with or without its heading, as `save_tsv` writes it."""
+    text: str = without_formulas(table).to_csv(None, sep="\t", index=False, header=header, na_rep="NA")
+    return text
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ def peak(job, path):
     paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT / "tests")])
     command = [sys.executable, ROOT / "tests" / "peak_memory.py", job, path]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=True)
-    return int(done.stdout)
+    return int(done.stdout) // 1024
 
 
 @pytest.fixture(scope="module")

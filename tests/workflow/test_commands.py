@@ -16,6 +16,7 @@ ELSEWHERE = {
     "CONDA_OVERRIDE_CUDA=12.9 snakemake --sdm conda --conda-create-envs-only": "needs conda",
     "snakemake --configfile config/epistroma.yaml": "test_archive.py",
     "cp -r results/models/default round1": "test_loop.py",
+    "snakemake --default-storage-provider s3 --default-storage-prefix s3://bucket/project": "test_storage.py",
     "PIP_EXTRA_INDEX_URL=$CPU_INDEX make run": "needs PyTorch's index",
     ".venv/bin/pip install --force-reinstall 'torch==2.13.0+cu126' --index-url $CUDA_INDEX": "needs PyTorch's index",
     "apptainer build pathseg.sif pathseg.def": "needs Apptainer",

@@ -115,7 +115,7 @@ def test_changed_tiles_keep_the_split(project):
     [
         ("scripts/summarize_slides.py", {"summarize_slides": 1, "summarize_run": 1}),
         ("scripts/render_panels.py", {"render_panels": 1, "summarize_run": 1}),
-        ("scripts/pathseg/labels/outlines.py", PREDICTED),
+        ("scripts/pathseg/labels/outlines.py", {**RESCORED, **PREDICTED}),
         ("scripts/pathseg/network/losses.py", {"preview_batches": 1, **AFTER_TRAINING}),
     ],
 )

@@ -11,7 +11,7 @@ import pandas as pd
 from pathseg.labels.objects import Objects, measure
 from pathseg.network.checkpoint import Checkpoint
 from pathseg.prediction.inference import Band
-from pathseg.table_files import without_formulas
+from pathseg.table_files import tsv_text
 
 # How far objects grow from their insides, in multiples of how far these lie from their rims: what is farther from any
 # inside is no part of the object beside it.
@@ -89,8 +89,7 @@ class ObjectTable:
 
     def append(self, table: pd.DataFrame) -> None:
         """Add rows; the first call, of which none may be missing, gives the columns their names."""
-        text = without_formulas(table).to_csv(None, sep="\t", index=False, header=self._header, na_rep="NA")
-        self._file.write(text.encode())
+        self._file.write(tsv_text(table, self._header).encode())
         self._header = False
 
     def __enter__(self) -> Self:
