@@ -209,6 +209,7 @@ def test_cross_validation_and_experiments(tmp_path):
         assert file.root.edge.shape == file.root.mask.shape
 
 
+@pytest.mark.slow
 def test_annotations_that_pathseg_wrote_train_a_model(finished, tmp_path):
     """Slides with GeoJSON annotations are samples, and a GeoJSON file says where a slide's tissue is."""
     workflow = write_project(copy_workflow(tmp_path))
@@ -270,6 +271,7 @@ def test_a_bad_slide_does_not_keep_the_others_waiting(finished, tmp_path):
     assert not left
 
 
+@pytest.mark.slow
 def test_real_tissue(real_data, tmp_path):
     """GlaS images and a real SVS, in small: six patients, one epoch at a coarse resolution."""
     workflow = copy_workflow(tmp_path)

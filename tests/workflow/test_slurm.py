@@ -87,6 +87,7 @@ def test_a_bad_slide_costs_itself_alone(slurm, finished, tmp_path):
     assert not (workflow.folder / "results/slides/model-best/s3/classes.tif").exists()
 
 
+@pytest.mark.slow
 def test_a_cancelled_training_goes_on(slurm, finished, tmp_path):
     """Cancelled in the middle, and started again, it ends with the model of an undisturbed run."""
     for name in ("undisturbed", "cancelled"):
