@@ -8,24 +8,9 @@ Outputs
 done : JSON
     The slides that have been predicted, and what they were known by.
 
-In the folder `.predicted` beside it, until the rule `predict_slide` takes them over, for each slide in `results`:
-classes : tiled pyramidal TIFF, uint8
-    Class indices at the model's resolution, in the classes' colours, with pixel size.
-annotations : GeoJSON, compressed
-    A polygon for each connected region of a class but the first, in pixels of the slide's finest level, with its area
-    and mean probability; QuPath opens it.
-overlay : JPEG
-    The slide with the classes laid over it.
-summary : JSON
-    Area of each class in mm², and how the result came about.
-probability : tiled pyramidal TIFF, uint8
-    Probability of each class times 255, a plane for each class. Only if the configuration asks for it.
-objects : TSV, compressed
-    A row for each object of the classes whose objects are told apart, with its place and measures in µm. Only if the
-    configuration asks for it; the annotations then are the same objects, by the measurement `Object`.
-
-and beside that the slide's `log`, and `failed`, which says why it was not predicted, or `digest`, of all that makes the
-result, by which a job that goes on after another was killed finds what is done.
+In the folder `.predicted` beside it, until the rule `predict_slide` takes them over, for each slide: in `results` what
+`predict_slide.py` makes of one, and beside that its `log`, and `failed`, which says why it was not predicted, or
+`digest`, of all that makes the result, by which a job that goes on after another was killed finds what is done.
 """
 
 import json
