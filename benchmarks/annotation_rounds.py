@@ -53,8 +53,7 @@ class Doubt(Disagreement):
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
         """Return the entropy of the mean prediction, float32 [1, height, width]."""
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
-        each = list(self._each_prediction(image, height, width))
+        each = list(self._each_prediction(pixels, height, width))
         return entropy(torch.stack(each).mean(dim=0))[None]
 
 

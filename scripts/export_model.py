@@ -27,9 +27,9 @@ from pathseg.export.graphs import ProbabilityGraph, check_graph, export_graph
 from pathseg.export.qupath import pixel_classifier, why_no_classifier
 from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
-from pathseg.network.checkpoint import build_network, class_names
+from pathseg.network.checkpoint import class_names
 from pathseg.network.unet import UNet
-from pathseg.prediction.delivery import load_models
+from pathseg.prediction.delivery import load_networks
 from pathseg.prediction.inference import Predictor
 
 
@@ -100,8 +100,7 @@ if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params, files = snakemake.params, list(snakemake.input.models)
     torch.set_num_threads(snakemake.threads)
-    models = load_models(files, params.classes, params.resolution)
-    networks = [build_network(model, file) for model, file in zip(models, files, strict=True)]
+    models, networks = load_networks(files, params.classes, params.resolution)
     names = class_names(models[0])
     with ExitStack() as stack:
         paths = {key: stack.enter_context(atomic_path(path)) for key, path in snakemake.output.items()}

@@ -11,10 +11,9 @@ from pathseg.files import atomic_path
 from pathseg.images.slides import open_slide
 from pathseg.labels.tissue import choose_tissue
 from pathseg.logs import start_log
-from pathseg.network.checkpoint import build_network
 from pathseg.network.devices import choose_devices
 from pathseg.network.precision import prediction_type
-from pathseg.prediction.delivery import load_models, view_of_model
+from pathseg.prediction.delivery import load_networks, view_of_model
 from pathseg.prediction.disagreement import Disagreement, map_disagreement
 from pathseg.prediction.suggesting import STEPS
 
@@ -23,8 +22,7 @@ if __name__ == "__main__":
     params, paths = snakemake.params, list(snakemake.input.models)
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     settings = {**params.prediction, **params.machine}
-    models = load_models(paths, params.classes, settings)
-    networks = [build_network(model, path) for model, path in zip(models, paths, strict=True)]
+    models, networks = load_networks(paths, params.classes, settings)
     dtype = prediction_type(settings["precision"], networks[0], device, models[0].get("precision"))
     slide = open_slide(snakemake.input.slide, params.mpp)
     if slide.mpp is None:

@@ -19,9 +19,8 @@ from pathseg.export.bioimageio import description, trial_pixels, write_package
 from pathseg.export.graphs import ProbabilityGraph
 from pathseg.files import atomic_path
 from pathseg.logs import start_log
-from pathseg.network.checkpoint import build_network
 from pathseg.network.unet import UNet
-from pathseg.prediction.delivery import load_models
+from pathseg.prediction.delivery import load_networks
 
 HOW_TO_RUN = """# {name}
 
@@ -61,8 +60,7 @@ if __name__ == "__main__":
     params, models = snakemake.params, list(snakemake.input.models)
     torch.set_num_threads(snakemake.threads)
     record = json.loads(Path(snakemake.input.record).read_text(encoding="utf-8"))
-    checkpoints = load_models(models, params.classes, params.resolution)
-    networks = [build_network(checkpoint, file) for checkpoint, file in zip(checkpoints, models, strict=True)]
+    checkpoints, networks = load_networks(models, params.classes, params.resolution)
     pixels, probabilities = tried(networks, record["side"])
     name = f"{snakemake.wildcards.experiment} {snakemake.wildcards.fold}"
     cards = [Path(path).read_text(encoding="utf-8") for path in snakemake.input.cards]

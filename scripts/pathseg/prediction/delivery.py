@@ -18,6 +18,7 @@ from pathseg.labels.tissue import choose_tissue
 from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
 from pathseg.network.precision import prediction_type
+from pathseg.network.unet import UNet
 from pathseg.prediction.inference import Band, Predictor, predict_bands
 
 # Side in pixels, about, of the parts that are predicted if something in or beside them is known.
@@ -64,6 +65,27 @@ def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dic
     return models
 
 
+def load_networks(
+    paths: list[str], classes: list[dict[str, Any]], resolution: dict[str, Any], insides: bool = False
+) -> tuple[list[Checkpoint], list[UNet]]:
+    """Read models whose probabilities are averaged, and make their networks.
+
+    Parameters
+    ----------
+    paths, classes, resolution
+        As for `load_models`.
+    insides
+        Whether to keep the outputs for the insides of objects.
+
+    Raises
+    ------
+    CheckpointError
+        See `load_models` and `pathseg.network.checkpoint.build_network`.
+    """
+    models = load_models(paths, classes, resolution)
+    return models, [build_network(model, path, insides) for model, path in zip(models, paths, strict=True)]
+
+
 def load_predictor(
     paths: list[str],
     classes: list[dict[str, Any]],
@@ -87,14 +109,12 @@ def load_predictor(
     Raises
     ------
     CheckpointError
-        See `load_models` and `pathseg.network.checkpoint.build_network`; and if a model has not learned to tell the
-        objects of such a class apart.
+        See `load_networks`; and if a model has not learned to tell the objects of such a class apart.
     """
-    models = load_models(paths, classes, settings)
+    models, networks = load_networks(paths, classes, settings, bool(objects))
     for path, model in zip(paths, models, strict=True):
         if objects:
             _check_objects(path, model, objects, models[0])
-    networks = [build_network(model, path, bool(objects)) for model, path in zip(models, paths, strict=True)]
     dtype = prediction_type(settings["precision"], networks[0], device, models[0].get("precision"))
     return models, Predictor(networks, device, dtype, settings["tta"])
 

@@ -23,10 +23,9 @@ class Disagreement(Predictor):
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
         """Return the mutual information in nats, float32 [1, height, width], of what `Predictor.predict` takes."""
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
         mean, entropies, count = torch.zeros((), device=self.device), torch.zeros((), device=self.device), 0
         # One after another: all predictions together would fill the memory.
-        for prediction in self._each_prediction(image, height, width):
+        for prediction in self._each_prediction(pixels, height, width):
             probabilities = prediction[: self.n_classes]
             entropies = entropy(probabilities).add_(entropies)
             mean, count = probabilities.add_(mean), count + 1

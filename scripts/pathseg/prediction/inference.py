@@ -177,9 +177,7 @@ class Predictor:
             Probabilities, float32 [C, height, width], on the device; with insides [C + 1, height, width].
         """
         started = time.monotonic()
-        # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
-        each = self._each_prediction(image, height, width)
+        each = self._each_prediction(pixels, height, width)
         mean = next(each)
         for probabilities in each:
             mean.add_(probabilities)
@@ -190,8 +188,10 @@ class Predictor:
         self.seconds["network"] += time.monotonic() - started
         return mean
 
-    def _each_prediction(self, image: Tensor, height: int, width: int) -> Iterator[Tensor]:
+    def _each_prediction(self, pixels: np.ndarray, height: int, width: int) -> Iterator[Tensor]:
         """Yield the probabilities of each network, seen in each way: float32, see `predict`."""
+        # uint8 [H, W, 3] is channels-last already; the networks take 0..255.
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device).permute(2, 0, 1)[None].to(self.dtype)
         for network, (turns, mirrored) in itertools.product(self.networks, self._ways):
             seen = turned(self._input_for(network, image, height, width), turns, mirrored)
             logits = turned_back(network(seen.contiguous(memory_format=torch.channels_last)), turns, mirrored)
