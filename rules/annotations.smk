@@ -19,7 +19,7 @@ rule map_disagreement:
     benchmark:
         "<benchmarks>/map_disagreement/{experiment}/{slide}.tsv"
     conda:
-        "../envs/slides.yaml"
+        "../envs/network.yaml"
     threads: 8
     resources:
         mem_mb=growing(8000),
@@ -62,7 +62,7 @@ rule suggest_regions:
         "<benchmarks>/suggest_regions/{experiment}.tsv"
     localrule: True
     conda:
-        "../envs/slides.yaml"
+        "../envs/network.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),

@@ -58,7 +58,7 @@ if IN_BATCHES:
         benchmark:
             "<benchmarks>/predict_batch/{experiment}.{batch}.tsv"
         conda:
-            "../envs/slides.yaml"
+            "../envs/network.yaml"
         threads: 8
         resources:
             mem_mb=growing(8000),
@@ -94,7 +94,7 @@ if IN_BATCHES:
         priority: 1
         localrule: True
         conda:
-            "../envs/slides.yaml"
+            "../envs/network.yaml"
         container:
             None
         threads: 1
@@ -139,7 +139,7 @@ else:
         benchmark:
             "<benchmarks>/predict_slide/{experiment}/{slide}.tsv"
         conda:
-            "../envs/slides.yaml"
+            "../envs/network.yaml"
         threads: 8
         resources:
             mem_mb=growing(8000),

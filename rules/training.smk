@@ -16,7 +16,7 @@ rule preview_batches:
     benchmark:
         "<benchmarks>/preview_batches/{experiment}.{fold}.tsv"
     conda:
-        "../envs/train.yaml"
+        "../envs/network.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),
@@ -46,7 +46,7 @@ rule train_unet:
     benchmark:
         "<benchmarks>/train_unet/{experiment}.{fold}.tsv"
     conda:
-        "../envs/train.yaml"
+        "../envs/network.yaml"
     threads: 8
     resources:
         mem_mb=growing(8000),
@@ -78,7 +78,7 @@ rule calibrate_model:
     benchmark:
         "<benchmarks>/calibrate_model/{experiment}.{fold}.tsv"
     conda:
-        "../envs/slides.yaml"
+        "../envs/network.yaml"
     threads: 8
     resources:
         mem_mb=growing(6000),
@@ -112,7 +112,7 @@ rule plot_training:
         "<benchmarks>/plot_training/{experiment}.{fold}.tsv"
     localrule: True
     conda:
-        "../envs/train.yaml"
+        "../envs/network.yaml"
     threads: 1
     resources:
         mem_mb=growing(1000),
@@ -138,7 +138,7 @@ rule visualize_network:
     benchmark:
         "<benchmarks>/visualize_network/{experiment}.{fold}.tsv"
     conda:
-        "../envs/train.yaml"
+        "../envs/network.yaml"
     threads: 1
     resources:
         mem_mb=growing(4000),

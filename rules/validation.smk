@@ -18,7 +18,7 @@ rule render_panels:
     benchmark:
         "<benchmarks>/render_panels/{experiment}.{fold}.tsv"
     conda:
-        "../envs/train.yaml"
+        "../envs/network.yaml"
     threads: 8
     resources:
         mem_mb=growing(6000),
@@ -48,7 +48,7 @@ rule evaluate:
     benchmark:
         "<benchmarks>/evaluate/{experiment}.{fold}.tsv"
     conda:
-        "../envs/slides.yaml"
+        "../envs/network.yaml"
     threads: 8
     resources:
         mem_mb=growing(6000),
@@ -128,7 +128,7 @@ rule write_model_card:
         "<benchmarks>/write_model_card/{experiment}.{fold}.tsv"
     localrule: True
     conda:
-        "../envs/train.yaml"
+        "../envs/network.yaml"
     threads: 1
     resources:
         mem_mb=growing(2000),

@@ -222,9 +222,14 @@ def test_two_runs_in_one_folder(project, finished):
     target = undo(project, "train_unet")
     with ThreadPoolExecutor() as pool:
         first = pool.submit(project.snakemake, target)
-        while job_of(project, "train_unet") is None:
+        while (job := job_of(project, "train_unet")) is None:
             time.sleep(0.01)
-        assert "Directory cannot be locked" in project.snakemake(target, check=False)
+        # A slow machine would otherwise end the first run before the second has read its rules.
+        job.suspend()
+        try:
+            assert "Directory cannot be locked" in project.snakemake(target, check=False)
+        finally:
+            job.resume()
         first.result()
     check_second_run(project, finished, "train_unet")
 
