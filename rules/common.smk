@@ -52,6 +52,8 @@ OBJECTS = SETTINGS["objects"] and {
     "classes": object_classes(SETTINGS["objects"]),
     "shrink": SETTINGS["objects"]["shrink"],
 }
+# Asked for by the configuration, or by regions in the slide table.
+MEASURED = SETTINGS["measurements"] is not None or any(row["regions"] for row in SLIDES)
 # How to predict is a matter of the machine, in part, for which nothing is predicted again.
 MACHINE = ("tile", "precision")
 PREDICTION = {key: value for key, value in SETTINGS["prediction"].items() if key not in MACHINE}

@@ -336,6 +336,27 @@ def slide_tissue(wildcards):
     return own_file(tissue) if tissue else []
 
 
+def slide_regions(wildcards):
+    """Return the regions of a slide that are measured, if there are any."""
+    regions = SLIDES_BY_NAME[wildcards.slide]["regions"]
+    return own_file(regions) if regions else []
+
+
+def outlines_of_slide(wildcards):
+    """Return the outlines of a slide, if bands along a border are measured."""
+    return rules.predict_slide.output.annotations if (SETTINGS["measurements"] or {}).get("margins") else []
+
+
+def objects_of_slide(wildcards):
+    """Return the table of a slide's objects, if they are told apart."""
+    return rules.predict_slide.output.objects if OBJECTS else []
+
+
+def patient_of_slide(wildcards):
+    """Return the patient of a slide; one whose patient is not known is a patient."""
+    return SLIDES_BY_NAME[wildcards.slide]["patient"] or wildcards.slide
+
+
 def on_this_machine(wildcards, threads):
     """Return what of `prediction` is a matter of the machine: Snakemake does not record what depends on threads."""
     return {key: SETTINGS["prediction"][key] for key in MACHINE}

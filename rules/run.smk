@@ -11,6 +11,7 @@ rule summarize_run:
         rules.train.input,
         rules.validate.input,
         rules.predict.input,
+        branch(MEASURED, then=rules.measure.input),
     output:
         multiext("<results>/run/", times="times.tsv", settings="settings.tsv", versions="versions.tsv"),
         times_html=about_run("times.html", "times", "time and memory, as a table"),

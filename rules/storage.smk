@@ -119,7 +119,7 @@ def addresses(wildcards, input):
 # As of those on this machine, all that are missing are named at once.
 if workflow.is_main_process:
     gone = missing_files(SAMPLES, ["image", "mask", "instances"], DEMO, BUCKETS.has)
-    gone += missing_files(SLIDES, ["path", "tissue"], DEMO, BUCKETS.has)
+    gone += missing_files(SLIDES, ["path", "tissue", "regions"], DEMO, BUCKETS.has)
     gone += [f"model {model} does not exist" for model in MODELS if not BUCKETS.has(model)]
     if gone:
         raise WorkflowError(f"files are missing:\n  {as_list(gone)}")

@@ -10,8 +10,6 @@ page : folder
 import json
 import shutil
 from collections.abc import Iterator
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import tifffile
 from pathseg.colors import colors_of
 from pathseg.files import atomic_path
 from pathseg.images.deepzoom import TILE, TileFolder, as_jpeg, as_layer
+from pathseg.images.pyramids import strips_of
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.logs import progress, start_log
@@ -44,10 +43,8 @@ def slide_strips(view: ResampledSlide) -> Iterator[np.ndarray]:
 
 def class_strips(page: tifffile.TiffPage, index: int) -> Iterator[np.ndarray]:
     """Yield where a class of `classes.tif` is, in strips of opacities: uint8 [h, W] of 0 and 255."""
-    tiles = ((place[2], tile) for tile, place, _ in page.segments())
-    for top, row in groupby(tiles, itemgetter(0)):
-        strip = np.concatenate([tile[0, ..., 0] for _, tile in row], axis=1)
-        yield np.where(strip[: page.imagelength - top, : page.imagewidth] == index, 255, 0).astype(np.uint8)
+    for _, strip in strips_of(page):
+        yield np.where(strip == index, 255, 0).astype(np.uint8)
 
 
 def described(layer: TileFolder) -> dict[str, Any]:

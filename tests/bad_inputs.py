@@ -22,6 +22,7 @@ import shapely
 import tifffile
 import torch
 from fetch_archive import list_samples, unpack
+from measure_slide import measure
 from PIL import Image
 from shapely.geometry import mapping
 from take_annotations import Cohort, refuse, take_all
@@ -215,6 +216,11 @@ for name, run, words in [
     add("Slides", name, run, *words)
 
 
+def with_margins(class_: str = "epithelium", **changes: Any) -> dict[str, Any]:
+    """Return a configuration's bands along a border."""
+    return {"measurements": {"margins": {"class": class_, "widths_um": [100]} | changes}}
+
+
 def classes(*values: int) -> list[dict[str, Any]]:
     """Return classes of these mask values."""
     return [{"name": f"class {n}", "mask_value": value} for n, value in enumerate(values)]
@@ -300,6 +306,10 @@ for name, changes, words in [
     ("objects of no class", {"objects": {"class": "gland"}}, ("objects.class: 'gland' is no class",)),
     ("objects of the background", {"objects": {"class": CLASSES[0]["name"]}}, ("is the background; use any of",)),
     ("objects without a class", {"objects": {"shrink": 3}}, ("objects: 'class' is a required property",)),
+    ("a ratio of no class", {"measurements": {"ratios": [["gland", "stroma"]]}}, ("ratios: 'gland' is no class",)),
+    ("a ratio to itself", {"measurements": {"ratios": [["stroma"] * 2]}}, ("divides a class by itself",)),
+    ("the border of the background", with_margins(class_="stroma"), ("margins.class: 'stroma' is the background",)),
+    ("bands that do not ascend", with_margins(widths_um=[500, 100]), ("[500, 100] does not ascend",)),
     ("gaps without their map", {"training": {"edges": "distance"}}, ("needs tiles.edge_sigma",)),
     ("two resolutions of a model", {"prediction": {"mpp": 1.0, "resize": 0.5}}, ("prediction: give mpp or resize",)),
     ("a sample table in a bucket", {"samples": "s3://b/s.tsv"}, ("s3://b/s.tsv: a table is read from this machine",)),
@@ -603,6 +613,25 @@ def in_project(folder: Path) -> Any:
     return exports("S1", mark={"project": "other", "slide": "S1"}, project=str(folder))(folder)
 
 
+def measured(*features_: dict[str, Any], mpp: float | None = 0.5, margin: str = "epithelium") -> Callable[[Path], Any]:
+    """Return what measures a predicted slide of 64 x 48 pixels in regions."""
+
+    def run(folder: Path) -> Any:
+        (folder / "r.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features_}))
+        sizes = {"width": 64, "height": 48, "model_width": 64, "model_height": 48, "mpp": mpp, "model_mpp": mpp}
+        rows = [{"name": class_["name"]} for class_ in CLASSES]
+        summary = {"slide": "s", "file": "s.svs", "classes": rows, **sizes}
+        regions, margins = str(folder / "r.geojson"), {"class": margin, "widths_um": [9], "min_area_um2": 0}
+        return measure(summary, "classes.tif", regions, None, regions, margins, [])
+
+    return run
+
+
+def point() -> dict[str, Any]:
+    """Return a point as QuPath exports it."""
+    return feature(SQUARE) | {"geometry": {"type": "Point", "coordinates": [3, 3]}}
+
+
 def sample(**cells: str) -> dict[str, Any]:
     """Return a row of the sample table."""
     return {"sample": "S1", "patient": "P", "part": None, "image": "old/S1.svs", "mask": "S1.png"} | cells
@@ -626,6 +655,14 @@ for name, run, words in [
         ("feature 1 (epithelium) reaches to 1e+300 pixels", "export the annotations again"),
     ),
     ("of another slide", features(feature(shapely.box(900, 900, 950, 950))), ("lies outside of",)),
+    (
+        "a region to measure on another slide",
+        measured(feature(shapely.box(900, 900, 950, 950), "bed")),
+        ("r.geojson: region 'bed' lies outside of the slide, which has 64 x 48 pixels",),
+    ),
+    ("no region to measure, only points", measured(point()), ("r.geojson: holds no region; draw regions as areas",)),
+    ("a region that is the slide", measured(feature(SQUARE, "Whole slide")), ("which stands for the slide; rename",)),
+    ("measurements without a pixel size", measured(mpp=None), ("s.svs: its pixel size is not known", "column mpp")),
     ("no class, in a region", exports("S1", inside=None), ("S1.geojson: 1 annotations in its regions have no class",)),
     (
         "a new class, in a region",

@@ -104,6 +104,7 @@ def test_the_picture_of_rules_shows_them_all():
     rules = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
     # Not of the default target: targets, the viewer, exports, and what is fetched.
     others = {"demo", "databases", "train", "validate", "predict", "view", "export", "qupath", "annotations", "suggest"}
+    others |= {"measure", "measure_slide", "summarize_measurements"}
     others |= {"fetch_openseadragon", "write_viewer", "list_viewers", "export_model", "package_model", "fetch_archive"}
     others |= {"write_qupath_project", "take_annotations", "map_disagreement", "suggest_regions"}
     named = set(re.findall(r"(?:rule|checkpoint) (\w+):", rules))

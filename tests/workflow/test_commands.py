@@ -81,5 +81,8 @@ def test_settings_of_the_docs_are_right(as_documented):
             if "objects" in settings:
                 # Nor has it glands.
                 settings["objects"]["class"] = "epithelium"
+            if "measurements" in settings:
+                # Nor stroma.
+                settings["measurements"]["ratios"] = [["epithelium", "None"]]
             as_documented.configure(**settings)
             as_documented.snakemake("--dry-run", "--quiet")

@@ -154,3 +154,22 @@ def test_a_model_with_insides_predicts_the_same_classes_where_no_objects_are_ask
     assert "objects" not in alone[1]
     assert alone[1]["pixels"] == summary["classes"][1]["pixels"]
     assert alone[1]["regions"] < summary["classes"][1]["objects"]
+
+
+def test_objects_are_counted_in_drawn_regions(project):
+    """The left half of one slide: as many as there are rows of the table whose middle is there."""
+    half = [[[0, 0], [SIDE / 2, 0], [SIDE / 2, SIDE], [0, SIDE], [0, 0]]]
+    region = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": half}, "properties": {"name": "half"}}
+    (project.folder / "data/half.geojson").write_text(json.dumps([region]))
+    lines = ["slide\tmpp\tpatient\tregions", *(f"images/{n}.png\t0.5\tP{n}\thalf.geojson" for n in TEST)]
+    (project.folder / "data/slides.tsv").write_text("\n".join(lines) + "\n")
+    project.snakemake("--cores", "1", "measure")
+    measured = pd.read_csv(project.folder / "results/slides/default/measurements.tsv", sep="\t")
+    counts = measured.query("measure == 'objects' and level == 'patient' and region == 'half'").set_index("patient")
+    densities = measured.query("measure == 'objects per area' and level == 'patient' and region == 'half'")
+    for number in TEST:
+        objects = delivered(project, str(number))[2]
+        expected = (objects["x_um"] < SIDE / 2 * 0.5).sum()
+        assert counts.loc[f"P{number}", "value"] == expected
+        density = densities.set_index("patient").loc[f"P{number}", "value"]
+        assert density == pytest.approx(expected / (SIDE**2 / 2 * 0.25e-6), rel=1e-6)

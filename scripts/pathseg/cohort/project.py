@@ -119,7 +119,7 @@ def read_project(
         raise ConfigError("nothing to do: give the `slides` that the model is to predict")
     missing = [f"model {model} {why_no_file(model)}" for model in models if not fetched_or_here(model)]
     missing += missing_files(samples, ["image", "mask", "instances"], made_under)
-    missing += missing_files(slides, ["path", "tissue"], made_under)
+    missing += missing_files(slides, ["path", "tissue", "regions"], made_under)
     if missing and complete:
         raise TableError(f"files are missing:\n  {as_list(missing)}")
     folds, parts = folds_and_parts(settings, samples)

@@ -225,9 +225,35 @@ def _contradictions(settings: Settings) -> list[str]:
         for name in object_classes(settings["objects"])
         if names and name not in names[1:]
     ]
+    errors += _measured_contradictions(settings["measurements"] or {}, names)
     errors += twin_errors("experiments", settings["experiments"])
     if settings["ignore_value"] in [class_["mask_value"] for class_ in settings["classes"]]:
         errors.append(f"ignore_value: {settings['ignore_value']} is also the mask_value of a class")
+    return errors
+
+
+def _measured_contradictions(measurements: Settings, names: list[str]) -> list[str]:
+    """Return what is wrong with what is to be measured; a given model may have classes that are not known here."""
+    margins = measurements.get("margins")
+    errors = [
+        f"measurements.ratios: {name!r} is no class; use any of {', '.join(names)}"
+        for pair in measurements.get("ratios", [])
+        for name in pair
+        if names and name not in names
+    ]
+    errors += [
+        f"measurements.ratios: [{', '.join(pair)}] divides a class by itself"
+        for pair in measurements.get("ratios", [])
+        if pair[0] == pair[1]
+    ]
+    if margins and names and margins["class"] not in names[1:]:
+        what = "the background" if margins["class"] in names else "no class"
+        errors.append(f"measurements.margins.class: {margins['class']!r} is {what}; use any of {', '.join(names[1:])}")
+    if margins and margins["widths_um"] != sorted(set(margins["widths_um"])):
+        errors.append(
+            f"measurements.margins.widths_um: {margins['widths_um']} does not ascend; each is how far from the "
+            "border a band ends"
+        )
     return errors
 
 

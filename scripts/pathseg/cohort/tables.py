@@ -25,7 +25,9 @@ OTHER_NAMES = {"fold": "part", "split": "part", "set": "part", "subset": "part"}
 # Tables of other kinds, which would be taken for images.
 OTHER_TABLES = (".csv", ".txt", ".xlsx", ".xls", ".ods")
 # Files that stand beside the folders of the slides, which are named after them.
-TAKEN_SLIDE_NAMES = ("summary.tsv", "summary.html")
+TAKEN_SLIDE_NAMES = tuple(
+    f"{name}.{ending}" for name in ("summary", "measurements") for ending in ("tsv", "html", "png")
+)
 
 
 def read_samples(path: str | Path, schema: dict[str, Any], complete: bool = True) -> list[Row]:
@@ -104,8 +106,8 @@ def read_slides(
     -------
     list of dict
         `slide` (name: the file name without its ending; of DICOM with several files, their folder's name), `path`,
-        `mpp` (µm per pixel or None), `tissue` (file or None), `patient` (or None). Files of one DICOM series are one
-        slide.
+        `mpp` (µm per pixel or None), `tissue` and `regions` (files or None), `patient` (or None). Files of one DICOM
+        series are one slide.
 
     Raises
     ------
@@ -123,8 +125,9 @@ def read_slides(
         if fault:
             errors.append(f"slide {shortened(row['path'])} {fault}")
             continue
-        if fault := path_fault(row["tissue"] or ""):
-            errors.append(f"tissue {shortened(row['tissue'])} {fault}")
+        faults = [(key, path_fault(row[key] or "")) for key in ("tissue", "regions")]
+        if wrong := [f"{key} {shortened(row[key])} {fault}" for key, fault in faults if fault]:
+            errors += wrong
             continue
         row["path"], row["slide"] = _first_and_name(row["path"], folders)
         earlier = by_name.setdefault(row["slide"], row)
@@ -174,7 +177,7 @@ def _same_name(earlier: Row, row: Row) -> list[str]:
             mend = "name one file of a DICOM series, and give each series a folder of its own: it names the slide"
         return [f"two slides have the name {row['slide']!r}: {both}; {mend}"]
     errors = []
-    for key in ("mpp", "tissue", "patient"):
+    for key in ("mpp", "tissue", "regions", "patient"):
         if earlier[key] and row[key] and earlier[key] != row[key]:
             errors.append(f"slide {row['path']} is listed twice, with {key} {earlier[key]} and {row[key]}; keep one")
         earlier[key] = earlier[key] or row[key]
@@ -206,7 +209,7 @@ def _matches(pattern: str, complete: bool) -> list[Row]:
 
 def _slide_row(path: str) -> Row:
     """Return the row of a slide of which only the file is known."""
-    return {"path": path, "mpp": None, "tissue": None, "patient": None}
+    return {"path": path, "mpp": None, "tissue": None, "regions": None, "patient": None}
 
 
 def _table_path(table: str | Path) -> Path:
@@ -226,6 +229,7 @@ def _slide_table(path: Path, schema: dict[str, Any], folder: str | None) -> list
             "path": _beside(base, row["slide"]),
             "mpp": row["mpp"],
             "tissue": _beside(base, row["tissue"]) if row.get("tissue") else None,
+            "regions": _beside(base, row["regions"]) if row.get("regions") else None,
             "patient": row.get("patient") or None,
         }
         for row in rows

@@ -1,4 +1,4 @@
-"""Write pictures too large for memory: pyramidal TIFF from a stream of strips."""
+"""Pictures too large for memory: pyramidal TIFF written from a stream of strips, and read as one."""
 
 import itertools
 import queue
@@ -204,6 +204,36 @@ class _Levels:
         for plane in range(self._n_planes):
             for y in range(0, height, TIFF_TILE):
                 yield from _tiles_of(self._get(level, plane, y, min(TIFF_TILE, height - y)))
+
+
+def strips_of(page: tifffile.TiffPage, at_least: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield a tiled page of one channel from top to bottom, in strips of whole tiles.
+
+    Parameters
+    ----------
+    page
+        Of a file that `PyramidWriter` has written.
+    at_least
+        Rows of a strip; the last one may have fewer.
+
+    Yields
+    ------
+    top : int
+        First row of the strip.
+    strip : numpy.ndarray
+        uint8 [h, W].
+    """
+    waiting: list[np.ndarray] = []
+    first = 0
+    for top, row in itertools.groupby(page.segments(), lambda segment: segment[1][2]):
+        # No tile is left out by the writer; a file of which one is missing is none of its own.
+        tiles = [tile[0, ..., 0] for tile, *_ in row if tile is not None]
+        strip = np.concatenate(tiles, axis=1)
+        waiting.append(strip[: page.imagelength - top, : page.imagewidth])
+        bottom = top + len(waiting[-1])
+        if bottom - first >= at_least or bottom == page.imagelength:
+            yield first, np.concatenate(waiting)
+            waiting, first = [], bottom
 
 
 def most_of_four(classes: np.ndarray, first_row: int = 0) -> np.ndarray:

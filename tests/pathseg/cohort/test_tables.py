@@ -103,8 +103,8 @@ def test_a_histoqc_table_is_read_as_it_is(tmp_path):
     )
     rows = read_slides(str(table), SLIDES, "scans")
     assert rows == [
-        {"path": "scans/1.svs", "mpp": None, "tissue": None, "patient": None, "slide": "1"},
-        {"path": "scans/2.svs", "mpp": None, "tissue": None, "patient": None, "slide": "2"},
+        {"path": "scans/1.svs", "mpp": None, "tissue": None, "regions": None, "patient": None, "slide": "1"},
+        {"path": "scans/2.svs", "mpp": None, "tissue": None, "regions": None, "patient": None, "slide": "2"},
     ]
 
 
