@@ -528,6 +528,14 @@ def tissue_of_another_shape(folder: Path) -> Any:
     return read_tissue(folder / "tissue.png", open_slide(folder / "i.png"))
 
 
+def tissue_of_grandqc(folder: Path) -> Any:
+    """Read a mask with a value that GrandQC does not write, named as it names its masks."""
+    save_png(folder / "i.png")
+    (folder / "mask_qc").mkdir()
+    grey(48, 64, 9)(folder / "mask_qc" / "i.png_mask.png")
+    return read_tissue(folder / "mask_qc" / "i.png_mask.png", open_slide(folder / "i.png"))
+
+
 for name, run, words in [
     ("another size than the image", mask(grey(48, 63)), ("has 63 x 48 pixels", "64 x 48")),
     ("a value that no class has", mask(grey(48, 64, 7)), ("has pixels of value 7, which no class has",)),
@@ -540,6 +548,11 @@ for name, run, words in [
         "tissue of another shape than the slide",
         tissue_of_another_shape,
         ("tissue.png: has 40 x 40 pixels, another shape than", "i.png (64 x 48)"),
+    ),
+    (
+        "a mask of GrandQC with a value that it does not write",
+        tissue_of_grandqc,
+        ("i.png_mask.png: by its name it is a mask of GrandQC", "pixels of value 9"),
     ),
     ("objects of another size", mask(grey(9, 9), "n.png", open_instances), ("n.png: has 9 x 9 pixels",)),
     ("all objects under one number", one_number, ("n.png: gives 3 separate parts one number, 255",)),

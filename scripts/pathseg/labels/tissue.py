@@ -1,6 +1,7 @@
 """Tell tissue from glass."""
 
 import logging
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import cv2
@@ -31,6 +32,16 @@ SMALLEST_PIXELS = 16
 
 # Images of one level are fields of tissue, not slides with glass around it, up to this size: all of them is looked at.
 LARGEST_PLAIN_PIXELS = 100_000_000
+
+# Masks of programs that look for artefacts, known by how these programs name their files: the folder and the end of the
+# name, the values that are tissue to look at, and the other values that the program writes. GrandQC's mask of artefacts
+# has 1 for tissue, 2 to 6 for folds, dark spots, pen, edges and air bubbles, and what is out of focus, 7 for glass, 0
+# beyond its tiles; its mask of tissue has 0 for tissue. HistoQC's has 255 for what is to be used.
+QUALITY_MASKS = (
+    ("GrandQC", "mask_qc/*_mask.png", (1,), (0, 2, 3, 4, 5, 6, 7)),
+    ("GrandQC", "tis_det_mask/*_MASK.png", (0,), (1,)),
+    ("HistoQC", "*_mask_use.png", (255,), (0,)),
+)
 
 # By what share the width of a mask may differ from what its height and the slide tell.
 SHAPE_TOLERANCE = 0.01
@@ -147,8 +158,8 @@ def read_tissue(path: str | Path, slide: Slide) -> np.ndarray:
     Parameters
     ----------
     path
-        An image of any size that covers the whole slide, whose pixels above 0 are tissue; or annotations (GeoJSON) of
-        any class in pixels of the slide.
+        An image of any size that covers the whole slide, whose pixels above 0 are tissue, or one of `QUALITY_MASKS`; or
+        annotations (GeoJSON) of any class in pixels of the slide.
     slide
         The slide.
 
@@ -160,10 +171,10 @@ def read_tissue(path: str | Path, slide: Slide) -> np.ndarray:
     Raises
     ------
     ImageError
-        If an image has another shape than the slide.
+        If an image has another shape than the slide, or one of `QUALITY_MASKS` a value that its program does not write.
     """
     if not is_annotation_file(path):
-        tissue = read_labels(path) > 0
+        tissue = usable(read_labels(path), path)
         height, width = tissue.shape
         # Sides may be rounded to whole pixels.
         if abs(np.log(width / height * slide.height / slide.width)) > SHAPE_TOLERANCE + 1 / min(width, height):
@@ -180,3 +191,32 @@ def read_tissue(path: str | Path, slide: Slide) -> np.ndarray:
         scales = (width / slide.width, height / slide.height)
         PolygonDrawing(polygons, [1] * len(polygons), scales).draw(tissue, 0, 0)
     return tissue > 0
+
+
+def usable(labels: np.ndarray, path: str | Path) -> np.ndarray:
+    """Return where a mask says to look: above 0, or as the program that wrote it says.
+
+    Parameters
+    ----------
+    labels
+        uint8 or uint16 [h, w].
+    path
+        Of the mask, by which the program is known.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool [h, w].
+    """
+    for program, pattern, tissue, other in QUALITY_MASKS:
+        # Not Path.match, which knows no difference of case on some systems.
+        if fnmatchcase(f"/{Path(path).as_posix()}", f"*/{pattern}"):
+            wrong = np.setdiff1d(labels, [*tissue, *other])
+            if len(wrong):
+                raise ImageError(
+                    f"{path}: by its name it is a mask of {program}, which has the values "
+                    f"{', '.join(map(str, sorted([*tissue, *other])))}, but it has pixels of value {wrong[0]}; give "
+                    "the file that the program wrote, or rename your own, whose pixels above 0 are tissue"
+                )
+            return np.isin(labels, tissue)
+    return labels > 0

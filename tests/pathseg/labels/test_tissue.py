@@ -1,13 +1,18 @@
 import json
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import skimage.io
 import tifffile
+from PIL import Image
 from shapely.geometry import mapping
+from skimage import img_as_ubyte
 
 from conftest import write_image
+from pathseg.errors import ImageError
 from pathseg.images.blocks import Level
 from pathseg.images.masks import read_labels
 from pathseg.images.slides import Slide, open_slide
@@ -197,3 +202,44 @@ def test_a_users_own_mask(tmp_path):
     assert tissue.shape == (1500, 2000)
     assert tissue.sum() == 400 * 200
     assert tissue[300:500, 400:800].all()
+
+
+def quality_mask(folder, name, labels):
+    """Write labels as the programs do: 8 bits, and what is int8 to NumPy becomes 16 bits in Pillow."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    if labels.dtype == np.int8:
+        Image.fromarray(labels.astype(np.uint16)).save(folder / name)
+    elif name.endswith("_mask_use.png"):
+        skimage.io.imsave(folder / name, img_as_ubyte(labels > 0), check_contrast=False)
+    else:
+        cv2.imwrite(str(folder / name), labels)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "tissue"),
+    [
+        ("mask_qc/s.tif_mask.png", np.array([[0, 1, 2, 3], [4, 5, 6, 7], [7, 7, 1, 1]], np.uint8), (1,)),
+        ("tis_det_mask/s.tif_MASK.png", np.array([[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0]], np.int8), (0,)),
+        ("histoqc/s.tif_mask_use.png", np.array([[0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0]], np.uint8), (1,)),
+        ("mine/s_mask.png", np.array([[0, 1, 2, 3], [4, 5, 6, 7], [7, 7, 1, 1]], np.uint8), range(1, 8)),
+    ],
+    ids=["artefacts of GrandQC", "tissue of GrandQC", "HistoQC", "one's own"],
+)
+def test_masks_of_artefacts_are_taken_as_they_are(tmp_path, monkeypatch, name, labels, tissue):
+    slide = slide_with(tmp_path, lambda image: None)
+    path = quality_mask(tmp_path, name, labels)
+    np.testing.assert_array_equal(read_tissue(path, slide), np.isin(labels, tissue))
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read_tissue(name, slide), np.isin(labels, tissue))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mask_qc/s_mask.png", 8), ("tis_det_mask/s_MASK.png", 7), ("s_mask_use.png", 1)]
+)
+def test_a_value_that_the_program_does_not_write_is_refused(tmp_path, name, value):
+    slide = slide_with(tmp_path, lambda image: None)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(tmp_path / name), np.full((15, 20), value, np.uint8))
+    with pytest.raises(ImageError, match=f"which has the values .* but it has pixels of value {value}; give the file"):
+        read_tissue(tmp_path / name, slide)
