@@ -45,6 +45,7 @@ container: container_image()
 include: "rules/demo.smk"
 include: "rules/archive.smk"
 include: "rules/cohort.smk"
+include: "rules/plan.smk"
 include: "rules/database.smk"
 include: "rules/training.smk"
 include: "rules/validation.smk"

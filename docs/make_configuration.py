@@ -12,12 +12,19 @@ import yaml
 DOCS = Path(__file__).parent
 SCHEMA = DOCS.parent / "config" / "schemas" / "config.schema.yaml"
 
+# What a key takes that can be left to the plan.
+AUTO_PATTERN = r"^auto\Z"
+
 INTRODUCTION = """\
 # Configuration
 
 Made from `config/schemas/config.schema.yaml` by `docs/make_configuration.py`; a test holds them together.
-A configuration is a YAML file, given with `--configfile`. To train, `samples`, `classes`, and `mpp` or `resize` of
-`tiles` must be there; to predict with a given model, `model` and `slides`. Keys that are not listed here are refused.
+A configuration is a YAML file, given with `--configfile`. To train, `samples` and `classes` must be there; to predict
+with a given model, `model` and `slides`. Keys that are not listed here are refused.
+
+What may be `auto` can be planned from the images ([plan.md](plan.md)). Where neither `mpp` nor `resize` of `tiles` is
+given, all of it that is left out is planned. Where one is given, what is left out has the default of the table, and
+only what says `auto` is planned.
 """
 
 
@@ -27,6 +34,8 @@ def allowed(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     words = {"array": "list", "object": "block", "boolean": "true or false", "integer": "whole number"}
+    if schema.get("pattern") == AUTO_PATTERN:
+        words["string"] = "`auto`"
     text = " or ".join(words.get(kind, kind) for kind in kinds)
     limits = [
         f"{sign} {schema[key]}"

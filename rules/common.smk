@@ -21,6 +21,7 @@ if str(SCRIPTS) not in sys.path:
 from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
 from pathseg.cohort.project import Rows, check_folder, read_project, refuse_other_models
+from pathseg.cohort.plans import plan_is_of, planned_keys
 from pathseg.cohort.settings import object_classes
 from pathseg.cohort.splitting import divided
 
@@ -54,6 +55,8 @@ OBJECTS = SETTINGS["objects"] and {
 }
 # Asked for by the configuration, or by regions in the slide table.
 MEASURED = SETTINGS["measurements"] is not None or any(row["regions"] for row in SLIDES)
+# What is left to the plan: nothing where all is given.
+PLANNED = [] if MODELS else list(planned_keys(SETTINGS))
 # How to predict is a matter of the machine, in part, for which nothing is predicted again.
 MACHINE = ("tile", "precision")
 PREDICTION = {key: value for key, value in SETTINGS["prediction"].items() if key not in MACHINE}

@@ -10,6 +10,7 @@ rule build_database:
         images=images_of_part,
         masks=masks_of_part,
         instances=instances_of_part,
+        plan=plan_of_project,
     output:
         database="<results>/databases/{part}.h5",
     log:

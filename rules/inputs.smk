@@ -58,6 +58,46 @@ def masks_of_cohort(wildcards):
     return own_files(COHORT, "mask")
 
 
+def images_of_cohort(wildcards):
+    """Return all images."""
+    return own_files(COHORT, "image")
+
+
+def instances_of_cohort(wildcards):
+    """Return all images of objects, where there are any."""
+    return own_files(COHORT, "instances")
+
+
+def learned_from():
+    """Return the rows of patients whom any fold trains on: all but those of validation and test."""
+    return in_parts(*(part for part in PARTS if part not in ("val", "test")))
+
+
+def rows_of_training(wildcards):
+    """Return those rows, without the files."""
+    return [without_files(row) for row in learned_from()]
+
+
+def images_of_training(wildcards):
+    """Return the images of those rows."""
+    return own_files(learned_from(), "image")
+
+
+def masks_of_training(wildcards):
+    """Return the masks of those rows."""
+    return own_files(learned_from(), "mask")
+
+
+def instances_of_training(wildcards):
+    """Return the images of those rows' objects, where there are any."""
+    return own_files(learned_from(), "instances")
+
+
+def plan_of_project(wildcards):
+    """Return what says the settings that are left out; nothing if all are given."""
+    return made(rules.plan_settings.output.settings)[0] if PLANNED else []
+
+
 def rows_of_part(wildcards):
     """Return the rows of a part, without the files."""
     return [without_files(row) for row in in_parts(wildcards.part)]

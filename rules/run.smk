@@ -12,6 +12,8 @@ rule summarize_run:
         rules.validate.input,
         rules.predict.input,
         branch(MEASURED, then=rules.measure.input),
+        branch(PLANNED, then=rules.draw_plan.output),
+        plan=plan_of_project,
     output:
         multiext("<results>/run/", times="times.tsv", settings="settings.tsv", versions="versions.tsv"),
         times_html=about_run("times.html", "times", "time and memory, as a table"),

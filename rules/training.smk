@@ -37,6 +37,7 @@ rule train_unet:
         training=training_databases,
         validation=validation_database,
         init=init_model,
+        plan=plan_of_project,
     output:
         model="<model>/trained.pt",
         history="<model>/history.tsv",
@@ -70,6 +71,7 @@ rule calibrate_model:
         model=rules.train_unet.output.model,
         images=calibration_images,
         masks=calibration_masks,
+        plan=plan_of_project,
     output:
         model="<model>/best.pt",
         table="<model>/calibration.tsv",

@@ -120,6 +120,7 @@ rule write_model_card:
         training=training_databases,
         validation=validation_database,
         metrics=rules.summarize_scores.output.metrics,
+        plan=plan_of_project,
     output:
         card="<model>/model_card.md",
     log:

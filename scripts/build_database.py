@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pathseg import __version__
+from pathseg.cohort.plans import with_plan
 from pathseg.cohort.rows import with_files
 from pathseg.cohort.splitting import note_parts
 from pathseg.digests import digest
@@ -302,6 +303,7 @@ if __name__ == "__main__":
         log.warning(as_list(changes))
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     labelling = LabelSettings(params.classes, params.ignore_value, params.outside, params.objects)
+    tiles = with_plan(params.tiles, files.get("plan"), "tiles")
     with atomic_path(snakemake.output.database) as temporary:
-        count = build(temporary, rows, TileSettings(**params.tiles), labelling, params.database, snakemake.threads)
+        count = build(temporary, rows, TileSettings(**tiles), labelling, params.database, snakemake.threads)
     log.info("%s: %d tiles of %d images", snakemake.output.database, count, len(rows))

@@ -22,6 +22,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pathseg import __version__
+from pathseg.cohort.plans import whole_plan
 from pathseg.figures import save_figure
 from pathseg.logs import start_log
 from pathseg.table_files import read_table, save_table
@@ -105,7 +106,7 @@ if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     output, params = snakemake.output, snakemake.params
     times = read_times(Path(params.benchmarks), set(params.jobs))
-    settings = pd.DataFrame(flat(params.settings), columns=["key", "value"])
+    settings = pd.DataFrame(flat(whole_plan(params.settings, snakemake.input.get("plan"))), columns=["key", "value"])
     packages = pd.DataFrame(versions(), columns=["package", "version"])
     for name, table in {"times": times, "settings": settings, "versions": packages}.items():
         save_table(table, output[name], output[f"{name}_html"])

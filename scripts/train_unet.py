@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 
 from pathseg import __version__
+from pathseg.cohort.plans import with_plan
 from pathseg.digests import digest
 from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
@@ -190,14 +191,15 @@ def write_outputs(
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params = snakemake.params
+    plan = snakemake.input.get("plan"), "experiments", snakemake.wildcards.experiment
     run_on_devices(
         train,
         choose_devices(snakemake.resources.get("gpu", 0), snakemake.threads),
         Job(
             training=list(snakemake.input.training),
             validation=snakemake.input.validation,
-            unet=params.unet,
-            settings=params.training,
+            unet=with_plan(params.unet, *plan, "unet"),
+            settings=with_plan(params.training, *plan, "training"),
             classes=params.classes,
             code=params.code,
             output=dict(snakemake.output.items()),

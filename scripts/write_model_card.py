@@ -17,6 +17,7 @@ import tables
 import torch
 
 from pathseg import __version__
+from pathseg.cohort.plans import with_plan
 from pathseg.digests import digest
 from pathseg.errors import counted
 from pathseg.files import atomic_path, file_digest
@@ -232,7 +233,7 @@ if __name__ == "__main__":
             training,
             validation,
             read_table(snakemake.input.metrics, ["patients", "value", "low", "high", "images_too_large"]),
-            params.training,
+            with_plan(params.training, snakemake.input.get("plan"), "experiments", wildcards.experiment, "training"),
             params.boundary_um,
         )
     with atomic_path(snakemake.output.card) as temporary:

@@ -256,8 +256,9 @@ for name, changes, words in [
         {"tiles": {"mpp": 1.0, "size": 140, "stride": 70}, "unet": {"depth": 4, "padding": False}},
         ("tiles.stride: 70 is larger than the 52 pixels", "experiments.default"),
     ),
-    ("both mpp and resize", {"tiles": {"mpp": 1.0, "resize": 0.5}}, ("tiles: give exactly one",)),
-    ("neither mpp nor resize", {"tiles": {}}, ("tiles: give exactly one",)),
+    ("both mpp and resize", {"tiles": {"mpp": 1.0, "resize": 0.5}}, ("tiles: give one of mpp",)),
+    ("a plan by another word", {"tiles": {"size": "best"}}, ("tiles.size: 'best' is not allowed",)),
+    ("a number in quotes", {"tiles": {"mpp": "0.5"}}, ("tiles.mpp: '0.5' is text to YAML", "a number is needed")),
     (
         "a network too deep for the tile",
         {"tiles": {"mpp": 1.0, "size": 200, "stride": 100}},

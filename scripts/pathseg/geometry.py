@@ -25,6 +25,14 @@ def unet_output_size(size: int, depth: int, padding: bool) -> int:
     return max(size, 0)
 
 
+def field_of_view(depth: int) -> int:
+    """Return the side of the square that a pixel of a U-Net's output depends on, in pixels.
+
+    Without bilinear interpolation on the way up, which adds a little; see `pathseg.network.unet.receptive_radius`.
+    """
+    return 2 * (6 * 2 ** (depth - 1) - 2) + 1 if depth > 1 else 5
+
+
 def convolutions(depth: int, batch_norm: bool, up_mode: str) -> list[str]:
     """Return the names of a U-Net's convolutions, as in `model_dict`, in the order of the data."""
     pair = (0, 3) if batch_norm else (0, 2)

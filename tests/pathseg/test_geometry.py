@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from conftest import small_unet
-from pathseg.geometry import aligned_range, convolutions, tile_starts, unet_output_size
-from pathseg.network.unet import UNet
+from pathseg.geometry import aligned_range, convolutions, field_of_view, tile_starts, unet_output_size
+from pathseg.network.unet import UNet, receptive_radius
 
 
 @pytest.mark.parametrize("padding", [True, False])
@@ -18,6 +18,13 @@ def test_output_size_is_what_the_network_gives(depth, padding):
         expected = unet_output_size(side, depth, padding)
         if expected:
             assert network(torch.zeros(1, 3, side, side)).shape[-1] == expected
+
+
+@pytest.mark.parametrize("padding", [True, False])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_field_of_view_is_what_the_networks_layers_say(depth, padding):
+    network = small_unet(depth=depth, padding=padding, wf=0)
+    assert field_of_view(depth) == 2 * receptive_radius(network) + 1
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 200))

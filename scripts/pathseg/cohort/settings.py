@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from pathseg.cohort.plans import AUTO, PLANNABLE, fill_tiles, leave_to_plan
 from pathseg.colors import default_color
 from pathseg.errors import ConfigError, as_list
 from pathseg.geometry import convolutions, unet_output_size
@@ -118,11 +119,12 @@ def _describe(error: jsonschema.ValidationError, under: tuple[str, ...]) -> str:
     allowed = error.schema.get("description")
     if error.validator == "format":
         return f"{where}{shortened(error.instance)} {_FAULTS[error.validator_value](error.instance)}"
-    if error.validator == "pattern":
+    number = {"number", "integer"} & set(error.schema.get("type", ()))
+    if error.validator == "pattern" and not (number and _is_number(error.instance)):
         return f"{where}{shortened(error.instance)} is not allowed" + (f" ({allowed})" if allowed else "")
     if error.validator == "minItems":
         return f"{where}{len(error.instance)} given, at least {error.validator_value} needed ({allowed})"
-    if error.validator == "type" and _is_number(error.instance):
+    if error.validator in ("type", "pattern") and _is_number(error.instance):
         return (
             f"{where}{error.instance!r} is text to YAML, and a number is needed: write 0.001 or 1.0e-3, without quotes"
         )
@@ -175,7 +177,8 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
     Returns
     -------
     dict
-        The configuration with defaults; `experiments` maps each name to complete `unet` and `training` settings.
+        The configuration with defaults; `experiments` maps each name to complete `unet` and `training` settings. What
+        is left to the plan is `auto`, see `pathseg.cohort.plans`.
 
     Raises
     ------
@@ -185,15 +188,28 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
     errors = schema_errors(config, schema)
     if errors:
         raise ConfigError(f"the configuration is wrong:\n  {as_list(errors)}")
-    settings = with_defaults(config, schema)
+    trains = config.get("samples") and not config.get("model")
+    settings = with_defaults(leave_to_plan(config) if trains else config, schema)
+    if not trains:
+        _plan_nothing(settings, schema)
     for index, class_ in enumerate(settings["classes"]):
         class_.setdefault("color", default_color(index))
     errors = _contradictions(settings)
     settings["experiments"], experiment_errors = _resolve_experiments(settings, schema)
-    errors += experiment_errors or _fill_tiles(settings["tiles"], settings["experiments"])
+    errors += experiment_errors or fill_tiles(settings["tiles"], settings["experiments"])
     if errors:
         raise ConfigError(f"the configuration is wrong:\n  {as_list(errors)}")
     return settings
+
+
+def _plan_nothing(settings: Settings, schema: dict[str, Any]) -> None:
+    """Give what is left to a plan its default: a given model was trained, and nothing is planned."""
+    blocks = [(block, settings[block]) for block in PLANNABLE]
+    blocks += [(block, values) for each in settings["experiments"].values() for block, values in (each or {}).items()]
+    for block, values in blocks:
+        for key in PLANNABLE[block]:
+            if values.get(key) == AUTO:
+                values[key] = schema["properties"][block]["properties"][key]["default"]
 
 
 def _contradictions(settings: Settings) -> list[str]:
@@ -202,11 +218,13 @@ def _contradictions(settings: Settings) -> list[str]:
     # A given model says itself what its classes are, and at which resolution it works.
     if settings["samples"] and not settings["model"] and not settings["classes"]:
         errors.append("classes: are needed to train; list them, the background first")
-    if settings["samples"] and not settings["model"] and (tiles["mpp"] is None) == (tiles["resize"] is None):
-        errors.append("tiles: give exactly one of mpp (µm per pixel to train at) and resize (factor on the image size)")
+    if settings["samples"] and not settings["model"] and tiles["mpp"] and tiles["resize"]:
+        errors.append(
+            "tiles: give one of mpp (µm per pixel to train at, or auto) and resize (factor on the image size)"
+        )
     if settings["prediction"]["mpp"] and settings["prediction"]["resize"]:
         errors.append("prediction: give mpp or resize, not both; they say at which resolution the model was trained")
-    if (tiles["stride"] or 0) > tiles["size"]:
+    if AUTO not in (tiles["stride"], tiles["size"]) and (tiles["stride"] or 0) > tiles["size"]:
         errors.append(
             f"tiles.stride: {tiles['stride']} is larger than tiles.size {tiles['size']}, so pixels would be lost; "
             "use at most the size"
@@ -290,27 +308,6 @@ def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[di
     return experiments, errors
 
 
-def _fill_tiles(tiles: Settings, experiments: dict[str, Settings]) -> list[str]:
-    """Fill in the stride and the mirrored border that the networks need, and say what of a given stride is wrong."""
-    given = {}
-    for name, experiment in experiments.items():
-        unet = experiment["unet"]
-        given[name] = unet_output_size(tiles["size"], unet["depth"], unet["padding"])
-    least = min(given, key=lambda name: given[name])
-    if tiles["pad"] is None:
-        tiles["pad"] = (tiles["size"] - given[least]) // 2
-    if tiles["stride"] is None:
-        tiles["stride"] = max(1, min(tiles["size"] // 2, given[least]))
-    if tiles["size"] >= tiles["stride"] > given[least]:
-        error = (
-            f"tiles.stride: {tiles['stride']} is larger than the {given[least]} pixels that the network of "
-            f"experiments.{least} gives of a tile of {tiles['size']}, so that pixels between them would be lost; use "
-            "at most that"
-        )
-        return [error]
-    return []
-
-
 def _merge(base: Settings, override: Settings) -> Settings:
     merged = copy.deepcopy(base)
     for key, value in override.items():
@@ -324,9 +321,10 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
     unet, training = experiment["unet"], experiment["training"]
     stored = settings["tiles"]["size"]
     size = training["augmentation"]["crop"] or stored
-    if size > stored:
+    sides = {side for side in (size, stored) if side != AUTO and unet["depth"] != AUTO}
+    if stored != AUTO and size > stored:
         errors.append(f"experiments.{name}: training.augmentation.crop {size} is larger than tiles.size {stored}")
-    for side in {size, stored}:
+    for side in sides:
         if not unet_output_size(side, unet["depth"], unet["padding"]):
             serving = [depth for depth in range(1, unet["depth"]) if unet_output_size(side, depth, unet["padding"])]
             hint = f"depth {max(serving)} is the largest that serves" if serving else "no depth serves it"
@@ -343,18 +341,16 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
             f"experiments.{name}: training.freeze is {training['freeze']}, but nothing was learned yet; name the "
             "trained model to start from in training.init"
         )
-    layer, layers = (
-        settings["network_pictures"]["layer"],
-        convolutions(unet["depth"], unet["batch_norm"], unet["up_mode"]),
-    )
-    if layer not in layers:
+    layer = settings["network_pictures"]["layer"]
+    layers = [] if unet["depth"] == AUTO else convolutions(unet["depth"], unet["batch_norm"], unet["up_mode"])
+    if layers and layer not in layers:
         errors.append(
             f"network_pictures.layer: {shortened(layer)} is no convolution of the network of experiments.{name}, which "
             f"has {', '.join(layers)}"
         )
     weights = training["class_weights"]
-    if isinstance(weights, str) and weights not in ("balanced", "none"):
-        errors.append(f"experiments.{name}: training.class_weights is {weights!r}; use balanced, none or a list")
+    if isinstance(weights, str) and weights not in (AUTO, "balanced", "none"):
+        errors.append(f"experiments.{name}: training.class_weights is {weights!r}; use auto, balanced, none or a list")
     if isinstance(weights, list) and len(weights) != len(settings["classes"]):
         errors.append(
             f"experiments.{name}: training.class_weights has {len(weights)} numbers for "

@@ -1,6 +1,7 @@
 import pytest
 
 from conftest import ROOT
+from pathseg.cohort.plans import planned_keys
 from pathseg.cohort.settings import doubled_keys, load_schema, load_settings, with_defaults
 from pathseg.errors import ConfigError
 
@@ -50,6 +51,33 @@ def test_what_an_unpadded_network_cuts_off_is_added_around_images():
     assert (tiles["pad"], tiles["stride"]) == (44, 52)
     tiles = load_settings(SMALLEST, SCHEMA)["tiles"]
     assert (tiles["pad"], tiles["stride"]) == (0, 128)
+
+
+TRAINED = {"samples": "samples.tsv", "classes": CLASSES}
+
+
+def test_what_is_left_out_is_planned_where_no_resolution_is_given():
+    settings = load_settings(TRAINED | {"unet": {"depth": 4}, "tiles": {"stride": None}}, SCHEMA)
+    assert set(planned_keys(settings)) == {
+        *("tiles.mpp", "tiles.size", "tiles.stride", "experiments.default.unet.wf"),
+        *(f"experiments.default.training.{key}" for key in ("epochs", "batch_size", "class_weights")),
+    }
+    assert settings["experiments"]["default"]["unet"]["depth"] == 4
+
+
+@pytest.mark.parametrize("tiles", [{"mpp": 1.0}, {"resize": 0.5}])
+def test_with_a_resolution_only_what_says_auto_is_planned(tiles):
+    assert not list(planned_keys(load_settings(TRAINED | {"tiles": tiles}, SCHEMA)))
+    config = TRAINED | {
+        "tiles": tiles | {"size": "auto"},
+        "experiments": {"a": {"training": {"epochs": "auto"}}, "b": {}},
+    }
+    assert list(planned_keys(load_settings(config, SCHEMA))) == ["tiles.size", "experiments.a.training.epochs"]
+
+
+def test_with_a_given_model_nothing_is_planned():
+    config = TRAINED | {"model": "a.pt", "tiles": {"size": "auto"}, "experiments": {"a": {"unet": {"wf": "auto"}}}}
+    assert not list(planned_keys(load_settings(config, SCHEMA)))
 
 
 def keys_of(schema, path=()):
