@@ -30,7 +30,8 @@ def field_of_view(depth: int) -> int:
 
     Without bilinear interpolation on the way up, which adds a little; see `pathseg.network.unet.receptive_radius`.
     """
-    return 2 * (6 * 2 ** (depth - 1) - 2) + 1 if depth > 1 else 5
+    # Of few levels the convolutions of the first one weigh more.
+    return {1: 5, 2: 17}.get(depth, 2 * (6 * 2 ** (depth - 1) - 2) + 1)
 
 
 def convolutions(depth: int, batch_norm: bool, up_mode: str) -> list[str]:

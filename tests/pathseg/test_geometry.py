@@ -21,7 +21,7 @@ def test_output_size_is_what_the_network_gives(depth, padding):
 
 
 @pytest.mark.parametrize("padding", [True, False])
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 8])
 def test_field_of_view_is_what_the_networks_layers_say(depth, padding):
     network = small_unet(depth=depth, padding=padding, wf=0)
     assert field_of_view(depth) == 2 * receptive_radius(network) + 1
