@@ -1,10 +1,17 @@
 """The demo cohort.
 
-Out: the images, masks and slides under results/demo that the sample and slide tables name.
+Out: images under results/demo that the sample table names, with masks of two tasks (epithelium and nuclei) beside them, and the
+slides that the slide table names.
 """
 
+# Both tasks for each image, so that a configuration of the other task finds what is there.
 DEMO_SAMPLES = [row for row in SAMPLES if row["image"].startswith(f"{DEMO}/")]
 DEMO_SLIDES = [row["path"] for row in SLIDES if row["path"].startswith(f"{DEMO}/")]
+
+
+def demo_files(kind):
+    """Return the files of a kind, one for each image of the demo."""
+    return [f"{DEMO}/{kind}/{Path(row['image']).name}" for row in DEMO_SAMPLES]
 
 
 if DEMO_SAMPLES:
@@ -12,8 +19,7 @@ if DEMO_SAMPLES:
     rule make_demo_cohort:
         """Synthetic images and masks."""
         output:
-            images=[row["image"] for row in DEMO_SAMPLES],
-            masks=[row["mask"] for row in DEMO_SAMPLES],
+            **{key: demo_files(key) for key in ("images", "masks", "nuclei", "numbers")},
         log:
             "<logs>/make_demo_cohort.log",
         benchmark:

@@ -6,9 +6,11 @@ lymphocytes lie in the stroma, nests differ in how dark they are, and each patie
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from skimage import measure
 
 from pathseg.images.stains import OD_FROM_HED
 
@@ -18,6 +20,10 @@ MPP = 0.5
 ORIENTATIONS = 8
 # Share of the tissue that is epithelium, over patients.
 MEAN_EPITHELIUM = 0.425
+# Of a nucleus that others hide so that fewer pixels are seen, nobody could say that it is one.
+SMALLEST_NUCLEUS = 20
+# Nor where a crack leaves less of the stain.
+HARDLY_SEEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,25 @@ class Patient:
     inflammation: float
 
 
+class Field(NamedTuple):
+    """A field of tissue and what is true of it.
+
+    Attributes
+    ----------
+    image : numpy.ndarray
+        uint8 [height, width, 3], RGB.
+    epithelium : numpy.ndarray
+        bool [height, width].
+    nuclei : numpy.ndarray
+        uint16 [height, width], the number of each nucleus, 0 for none. Of nuclei that overlap the upper one hides the
+        other.
+    """
+
+    image: np.ndarray
+    epithelium: np.ndarray
+    nuclei: np.ndarray
+
+
 def draw_patient(rng: np.random.Generator, epithelium: float | None = None) -> Patient:
     """Draw a patient's stain strength, hue and tissue.
 
@@ -73,7 +98,14 @@ def draw_patient(rng: np.random.Generator, epithelium: float | None = None) -> P
 def draw_field(
     patient: Patient, height: int, width: int, rng: np.random.Generator, tissue: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a field of tissue.
+    """Draw a field of tissue: image and epithelium of `draw_whole_field`, without the time that its nuclei take."""
+    return _draw(patient, height, width, rng, tissue)[:2]
+
+
+def draw_whole_field(
+    patient: Patient, height: int, width: int, rng: np.random.Generator, tissue: np.ndarray | None = None
+) -> Field:
+    """Draw a field of tissue, with its nuclei numbered.
 
     Parameters
     ----------
@@ -85,24 +117,27 @@ def draw_field(
         Source of all randomness.
     tissue
         bool [height, width], where there is tissue rather than glass; None for everywhere.
-
-    Returns
-    -------
-    image : numpy.ndarray
-        uint8 [height, width, 3], RGB.
-    epithelium : numpy.ndarray
-        bool [height, width].
     """
+    image, epithelium, nuclei = _draw(patient, height, width, rng, tissue)
+    return Field(image, epithelium, _whole(nuclei))
+
+
+def _draw(patient: Patient, height: int, width: int, rng: np.random.Generator, tissue: np.ndarray | None) -> Field:
     tissue = np.ones((height, width), bool) if tissue is None else tissue
     nests = _nests(patient, height, width, rng) & tissue
     direction = np.pi * _smooth_noise(height, width, 90, rng)
     haematoxylin, eosin = _background(nests, direction, rng)
-    haematoxylin = np.maximum(haematoxylin, _epithelial_nuclei(patient, nests, rng))
-    haematoxylin = np.maximum(haematoxylin, _stromal_nuclei(patient, nests, direction, rng))
+    crowded, numbers = _epithelial_nuclei(patient, nests, rng)
+    loose, other_numbers = _stromal_nuclei(patient, nests, direction, rng)
+    haematoxylin = np.maximum(np.maximum(haematoxylin, crowded), loose)
+    numbers = np.where(other_numbers > 0, other_numbers + numbers.max() * (other_numbers > 0), numbers)
     eosin *= 1 - 0.6 * np.clip(haematoxylin, 0, 1)
     for amount in (haematoxylin, eosin):
-        amount *= _fissures(nests, rng) * cv2.GaussianBlur(tissue.astype(np.float32), (0, 0), 1.5)
-    return _to_light(haematoxylin, eosin, patient, rng), nests
+        left = _fissures(nests, rng) * cv2.GaussianBlur(tissue.astype(np.float32), (0, 0), 1.5)
+        amount *= left
+        if amount is haematoxylin:
+            numbers[left < HARDLY_SEEN] = 0
+    return Field(_to_light(haematoxylin, eosin, patient, rng), nests, numbers)
 
 
 def draw_tissue_outline(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -192,27 +227,52 @@ def _draw_nuclei(
     angles: np.ndarray,
     darkness: np.ndarray,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Draw elliptic nuclei with a dark membrane, uneven chromatin and, some, a nucleolus: float32 [H, W]."""
-    canvas = np.zeros(shape, np.uint8)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw elliptic nuclei with a dark membrane, uneven chromatin and, some, a nucleolus.
+
+    Returns
+    -------
+    haematoxylin : numpy.ndarray
+        float32 [H, W].
+    numbers : numpy.ndarray
+        uint16 [H, W], which of the nuclei is uppermost, counted from 1.
+    """
+    canvas, numbers = np.zeros(shape, np.uint8), np.zeros(shape, np.uint16)
     shift = 3
     sub = 2**shift
-    for (x, y), radius, long, angle, dark in zip(points, radii, aspect, angles, darkness, strict=True):
+    nuclei = zip(points, radii, aspect, angles, darkness, strict=True)
+    for number, ((x, y), radius, long, angle, dark) in enumerate(nuclei, start=1):
         centre = (round(x * sub), round(y * sub))
         axes = (max(1, round(radius * long * sub)), max(1, round(radius / long * sub)))
         ellipse = (centre, axes, float(np.degrees(angle)), 0.0, 360.0)
         value = int(np.clip(160 * dark, 20, 235))
         cv2.ellipse(canvas, *ellipse, value, -1, cv2.LINE_AA, shift)
         cv2.ellipse(canvas, *ellipse, min(value + 40, 255), 1, cv2.LINE_AA, shift)
+        cv2.ellipse(numbers, *ellipse, number, -1, cv2.LINE_8, shift)
         if radius > 6 and dark < 0.95:
             cv2.circle(
                 canvas, (centre[0] + sub, centre[1] - sub), int(1.3 * sub), min(value + 60, 255), -1, cv2.LINE_AA, shift
             )
     chromatin = 1 + 0.16 * _smooth_noise(*shape, 3.5, rng)
-    return cv2.GaussianBlur(canvas.astype(np.float32) / 200, (0, 0), 0.8) * chromatin
+    return cv2.GaussianBlur(canvas.astype(np.float32) / 200, (0, 0), 0.8) * chromatin, numbers
 
 
-def _epithelial_nuclei(patient: Patient, nests: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    """Return numbered nuclei without the slivers that are left of those under others, numbered anew: uint16 [H, W]."""
+    found = np.zeros(numbers.shape, np.uint16)
+    count = 0
+    for nucleus in measure.regionprops(numbers):
+        parts = measure.regionprops(measure.label(nucleus.image, connectivity=1))
+        largest = max(parts, key=lambda part: part.area)
+        if largest.area >= SMALLEST_NUCLEUS:
+            count += 1
+            top, left = nucleus.bbox[:2]
+            rows, columns = largest.coords.T
+            found[rows + top, columns + left] = count
+    return found
+
+
+def _epithelial_nuclei(patient: Patient, nests: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Crowded round nuclei; how dark and how dense they are changes slowly from nest to nest."""
     points = _scatter(nests, patient.nucleus * 2.45, rng)
     density = _smooth_noise(*nests.shape, 70, rng)
@@ -231,7 +291,9 @@ def _epithelial_nuclei(patient: Patient, nests: np.ndarray, rng: np.random.Gener
     )
 
 
-def _stromal_nuclei(patient: Patient, nests: np.ndarray, direction: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _stromal_nuclei(
+    patient: Patient, nests: np.ndarray, direction: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Spindle nuclei along the fibres, and clusters of small round dark lymphocytes."""
     stroma = cv2.erode((~nests).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     spindles = _scatter(stroma, 30, rng)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from list_viewers import viewer_row
-from make_demo_cohort import make_field
+from make_demo_cohort import Paths, make_field
 from make_demo_slides import write_slide
 from plot_training import draw_curves
 from preview_batches import draw_preview
@@ -82,11 +82,18 @@ class TestVisualize:
 
 
 class TestDemo:
-    def test_a_field_and_its_mask(self, tmp_path):
-        patient = draw_patient(np.random.default_rng(0))
-        make_field(patient, str(tmp_path / "i.png"), str(tmp_path / "m.png"), np.random.default_rng(1))
-        slide = open_slide(tmp_path / "i.png")
+    def test_a_field_and_its_masks(self, tmp_path):
+        """Nuclei are numbered from 1, each in one piece, and their mask is where the numbers are."""
+        paths = Paths(*(str(tmp_path / f"{name}.png") for name in "imnk"))
+        make_field(draw_patient(np.random.default_rng(0)), paths, np.random.default_rng(1))
+        slide = open_slide(paths.image)
         assert (slide.width, slide.height) == (512, 512)
+        numbers, nuclei = (cv2.imread(path, cv2.IMREAD_UNCHANGED) for path in (paths.numbers, paths.nuclei))
+        np.testing.assert_array_equal(nuclei == 255, numbers > 0)
+        assert set(np.unique(numbers)) == set(range(numbers.max() + 1))
+        assert numbers.max() > 300
+        for number in range(1, 50):
+            assert cv2.connectedComponents((numbers == number).astype(np.uint8), connectivity=4)[0] == 2
 
     def test_a_slide_has_a_pyramid_and_its_pixel_size(self, tmp_path, rng):
         write_slide(tmp_path / "s.tif", rng.integers(0, 255, (1200, 1500, 3), dtype=np.uint8))

@@ -15,6 +15,8 @@ ELSEWHERE = {
     "snakemake --workflow-profile profiles/slurm": "test_slurm.py",
     "CONDA_OVERRIDE_CUDA=12.9 snakemake --sdm conda --conda-create-envs-only": "needs conda",
     "snakemake --configfile config/epistroma.yaml": "test_archive.py",
+    "snakemake --configfile config/demo-nuclei.yaml": "test_demo_nuclei.py",
+    "snakemake measure --configfile config/demo-nuclei.yaml": "test_demo_nuclei.py",
     "cp -r results/models/default round1": "test_loop.py",
     "snakemake --default-storage-provider s3 --default-storage-prefix s3://bucket/project": "test_storage.py",
     "PIP_EXTRA_INDEX_URL=$CPU_INDEX make run": "needs PyTorch's index",
