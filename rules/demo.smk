@@ -9,17 +9,15 @@ DEMO_SAMPLES = [row for row in SAMPLES if row["image"].startswith(f"{DEMO}/")]
 DEMO_SLIDES = [row["path"] for row in SLIDES if row["path"].startswith(f"{DEMO}/")]
 
 
-def demo_files(kind):
-    """Return the files of a kind, one for each image of the demo."""
-    return [f"{DEMO}/{kind}/{Path(row['image']).name}" for row in DEMO_SAMPLES]
-
-
 if DEMO_SAMPLES:
 
     rule make_demo_cohort:
         """Synthetic images and masks."""
         output:
-            **{key: demo_files(key) for key in ("images", "masks", "nuclei", "numbers")},
+            **{
+                kind: [f"{DEMO}/{kind}/{Path(row['image']).name}" for row in DEMO_SAMPLES]
+                for kind in ("images", "masks", "nuclei", "numbers")
+            },
         log:
             "<logs>/make_demo_cohort.log",
         benchmark:
