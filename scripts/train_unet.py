@@ -29,6 +29,7 @@ import torch
 from pathseg import __version__
 from pathseg.cohort.plans import with_plan
 from pathseg.digests import digest
+from pathseg.errors import counted
 from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
 from pathseg.network.checkpoint import save_checkpoint
@@ -109,10 +110,12 @@ def train(device: torch.device, job: Job) -> None:
             freeze_encoder(network)
         tiles = Tiles(training, with_edges)
         log.info(
-            "trains %s parameters on %d tiles for %d epochs (%s)",
+            "trains %s parameters on %d tiles for %s (%s)",
             f"{sum(values.numel() for values in network.parameters()):,}",
             len(tiles),
-            job.settings["epochs"],
+            counted(job.settings["minutes"], "minute")
+            if job.settings["minutes"]
+            else counted(job.settings["epochs"], "epoch"),
             describe(device, process_count()),
         )
         trainer = Trainer(

@@ -300,6 +300,7 @@ for name, changes, words in [
     ("a layer that is not there", {"network_pictures": {"layer": "x"}}, ("network_pictures.layer: 'x'", "down_path.0")),
     ("a model that a shell would run", {"model": "$(x).pt", "slides": "s.svs"}, ("model: '$(x).pt' has $",)),
     ("a model that is a folder", {"model": "data", "slides": "data/i0.png"}, ("model data is a folder; name a file",)),
+    ("two lengths of a training", {"training": {"epochs": 3, "minutes": 5}}, ("minutes and training.epochs are both",)),
     ("weights for other classes", {"training": {"class_weights": [1, 2, 3]}}, ("3 numbers for 2 classes",)),
     ("weights that are a word", {"training": {"class_weights": "heavy"}}, ("class_weights is 'heavy'",)),
     ("weights that are all 0", {"training": {"class_weights": [0, 0]}}, ("class_weights are all 0",)),

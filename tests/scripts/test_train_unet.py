@@ -32,6 +32,7 @@ SETTINGS = {
     "edge_width": 2,
     "edge_w0": 10,
     "dice_weight": 1,
+    "minutes": None,
     "patience": None,
     "freeze": "none",
     "precision": "float32",

@@ -74,7 +74,8 @@ def planned_keys(settings: Settings) -> Iterator[str]:
         blocks |= {f"experiments.{name}.{block}": values for block, values in experiment.items()}
     for place, values in blocks.items():
         for key in PLANNABLE[place.rpartition(".")[2]]:
-            if values[key] == AUTO:
+            # How many epochs fit into a time is known where they are trained.
+            if values[key] == AUTO and not (key == "epochs" and values["minutes"]):
                 yield f"{place}.{key}"
 
 
@@ -82,7 +83,8 @@ def plan_is_of(settings: Settings) -> Settings:
     """Return what of `tiles` and of each experiment a plan hangs on, so that no other setting plans anew."""
 
     def of_block(block: str, values: Settings) -> Settings:
-        return {key: values[key] for key in (*PLANNABLE[block], *PLANNED_AROUND[block])}
+        hangs_on = {key: values[key] for key in (*PLANNABLE[block], *PLANNED_AROUND[block])}
+        return hangs_on | ({"minutes": values["minutes"] is not None} if block == "training" else {})
 
     experiments = {
         name: {block: of_block(block, values) for block, values in experiment.items()}

@@ -190,6 +190,7 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
         raise ConfigError(f"the configuration is wrong:\n  {as_list(errors)}")
     trains = config.get("samples") and not config.get("model")
     settings = with_defaults(leave_to_plan(config) if trains else config, schema)
+    _take_budget(settings["training"], config.get("training", {}))
     if not trains:
         _plan_nothing(settings, schema)
     for index, class_ in enumerate(settings["classes"]):
@@ -202,13 +203,21 @@ def load_settings(config: dict[str, Any], schema: dict[str, Any]) -> Settings:
     return settings
 
 
+def _take_budget(training: Settings, given: Settings) -> None:
+    """Let what is given, minutes or epochs, go before the other one, which is a default or another block's."""
+    if given.get("minutes"):
+        training["epochs"] = given.get("epochs", AUTO)
+    elif given.get("epochs", AUTO) != AUTO:
+        training["minutes"] = None
+
+
 def _plan_nothing(settings: Settings, schema: dict[str, Any]) -> None:
     """Give what is left to a plan its default: a given model was trained, and nothing is planned."""
     blocks = [(block, settings[block]) for block in PLANNABLE]
     blocks += [(block, values) for each in settings["experiments"].values() for block, values in (each or {}).items()]
     for block, values in blocks:
         for key in PLANNABLE[block]:
-            if values.get(key) == AUTO:
+            if values.get(key) == AUTO and not (key == "epochs" and values.get("minutes")):
                 values[key] = schema["properties"][block]["properties"][key]["default"]
 
 
@@ -296,7 +305,10 @@ def _resolve_experiments(settings: Settings, schema: dict[str, Any]) -> tuple[di
     for name, overrides in settings["experiments"].items():
         resolved = {}
         for block in ("unet", "training"):
-            merged = _merge(settings[block], (overrides or {}).get(block) or {})
+            change = (overrides or {}).get(block) or {}
+            merged = _merge(settings[block], change)
+            if block == "training":
+                _take_budget(merged, change)
             errors += schema_errors(merged, schema["properties"][block], "experiments", name, block)
             resolved[block] = with_defaults(merged, schema["properties"][block])
         training = resolved["training"]
@@ -332,6 +344,8 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
                 f"experiments.{name}: a tile of {side} pixels does not fit unet.depth {unet['depth']} "
                 f"(padding {unet['padding']}): its side must stay even at each halving; {hint}"
             )
+    if training["minutes"] and training["epochs"] != AUTO:
+        errors.append(f"experiments.{name}: training.minutes and training.epochs are both given; leave one of them out")
     if training["edges"] == "distance" and not settings["tiles"]["edge_sigma"]:
         errors.append(
             f"experiments.{name}: training.edges is distance, which needs tiles.edge_sigma (5 pixels is a good start)"
@@ -348,14 +362,15 @@ def _experiment_contradictions(name: str, experiment: Settings, settings: Settin
             f"network_pictures.layer: {shortened(layer)} is no convolution of the network of experiments.{name}, which "
             f"has {', '.join(layers)}"
         )
-    weights = training["class_weights"]
+    return errors + _weight_contradictions(name, training["class_weights"], len(settings["classes"]))
+
+
+def _weight_contradictions(name: str, weights: str | list[float], n_classes: int) -> list[str]:
+    errors = []
     if isinstance(weights, str) and weights not in (AUTO, "balanced", "none"):
         errors.append(f"experiments.{name}: training.class_weights is {weights!r}; use auto, balanced, none or a list")
-    if isinstance(weights, list) and len(weights) != len(settings["classes"]):
-        errors.append(
-            f"experiments.{name}: training.class_weights has {len(weights)} numbers for "
-            f"{len(settings['classes'])} classes"
-        )
+    if isinstance(weights, list) and len(weights) != n_classes:
+        errors.append(f"experiments.{name}: training.class_weights has {len(weights)} numbers for {n_classes} classes")
     elif isinstance(weights, list) and not any(weights):
         errors.append(f"experiments.{name}: training.class_weights are all 0, so that nothing would be learned")
     return errors

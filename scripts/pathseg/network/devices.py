@@ -207,6 +207,12 @@ def machine_of(device: torch.device) -> str:
     return f"{' '.join(words)}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Say whether a device has instructions for bfloat16; that it is fast in it does not follow."""
     if device.type == "cuda":

@@ -14,9 +14,15 @@ from pathseg.tiles.augmentation import Augmentation
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train; the fields are those of `training` in the configuration."""
+    """How to train; the fields are those of `training` in the configuration.
 
-    epochs: int
+    Attributes
+    ----------
+    epochs : int or None
+        None for as many as fit into `minutes`.
+    """
+
+    epochs: int | None
     batch_size: int
     learning_rate: float
     warmup_epochs: float
@@ -33,12 +39,14 @@ class TrainingSettings:
     precision: str
     seed: int
     augmentation: Augmentation
+    minutes: float | None = None
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Make settings from the configuration's `training` block."""
+        budget = {"epochs": None if config["minutes"] else config["epochs"]}
         plain = {field.name: config[field.name] for field in fields(cls) if field.name != "augmentation"}
-        return cls(**plain, augmentation=Augmentation(**config["augmentation"]))
+        return cls(**plain | budget, augmentation=Augmentation(**config["augmentation"]))
 
 
 def make_optimizer(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from pathseg.network.devices import has_bfloat16, machine_of
+from pathseg.network.devices import has_bfloat16, machine_of, synchronize
 from pathseg.network.folding import cast, folded
 from pathseg.network.processes import all_reduce_sum
 from pathseg.network.unet import UNet, smallest_input
@@ -154,6 +154,5 @@ def measured(run: Callable[[torch.dtype], None], device: torch.device) -> dict[t
 def _seconds(run: Callable[[torch.dtype], None], dtype: torch.dtype, device: torch.device) -> float:
     started = time.perf_counter()
     run(dtype)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started

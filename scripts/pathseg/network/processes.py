@@ -66,6 +66,11 @@ def all_reduce_sum(values: Tensor) -> Tensor:
     return _Total.apply(values) if process_count() > 1 else values
 
 
+def mean_over_processes(number: float, device: torch.device) -> float:
+    """Return the mean of a number over all processes, so that they decide alike."""
+    return float(all_reduce_sum(torch.tensor(number, dtype=torch.float32, device=device))) / process_count()
+
+
 def with_synchronised_norms(network: Network, device: torch.device) -> Network:
     """Let the batch norms of a network on GPUs see the batches of all processes. Names of weights stay as they are.
 

@@ -1,6 +1,8 @@
 """The training loop: steps, epochs, validation."""
 
 import copy
+import dataclasses
+import itertools
 import logging
 import math
 import time
@@ -13,6 +15,7 @@ import torch
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
 
 from pathseg.errors import TrainingError
 from pathseg.labels.values import FULL_EDGE
@@ -28,9 +31,11 @@ from pathseg.network.optimisation import (
     make_schedule,
     renew_statistics,
 )
+from pathseg.network.pace import Pace, pace_within, seconds_of_some
 from pathseg.network.precision import TYPES, autocast, name_of, training_type
 from pathseg.network.processes import (
     all_reduce_sum,
+    mean_over_processes,
     process_count,
     process_number,
     shard,
@@ -52,6 +57,8 @@ STEPS_BETWEEN_LOOKS = 64
 NEVER = 2**62
 # Batches of an epoch over which the averaged network's batch norms take their statistics.
 NORM_BATCHES = 4
+# Where a time is given, the share of it that measuring a step, or a validation, may take.
+MEASURED_SHARE = 0.03
 # Validation tiles that TensorBoard shows while training runs.
 SHOWN_TILES = 4
 
@@ -106,10 +113,11 @@ class Trainer:
         self.state = state
         side = settings.augmentation.crop or training.databases[0].attributes["tile_size"]
         self.dtype = training_type(settings.precision, self.network, side, settings.batch_size, device)
-        self.steps_per_epoch = math.ceil(len(training) / settings.batch_size)
         self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
-        steps = settings.epochs * self.steps_per_epoch
-        self.schedule = make_schedule(self.optimizer, round(settings.warmup_epochs * self.steps_per_epoch), steps)
+        # Where a time is given, what fits into it is measured when the training begins.
+        self._pace: Pace | None = None
+        if settings.epochs:
+            self._set_pace(Pace(settings.epochs, math.ceil(len(training) / settings.batch_size)))
         self.scaler = self._make_scaler()
         pixels = torch.from_numpy(np.sum([database.class_pixels for database in training.databases], axis=0))
         self.weights = class_weights(settings.class_weights, pixels).to(device)
@@ -123,6 +131,18 @@ class Trainer:
         self._saved = time.monotonic()
         self._check_batches()
         self._check_reach()
+
+    def _set_pace(self, pace: Pace) -> None:
+        """Settle how many epochs there are, and steps in each; the learning rates follow from it."""
+        self._pace = pace
+        warmup = round(self.settings.warmup_epochs * pace.steps)
+        self.schedule: LRScheduler = make_schedule(self.optimizer, warmup, pace.epochs * pace.steps)
+
+    @property
+    def pace(self) -> Pace:
+        """Epochs, and steps of each."""
+        assert self._pace
+        return self._pace
 
     def _make_scaler(self) -> torch.amp.GradScaler:
         """Return what multiplies the loss: in float16, with few bits for the exponent, small gradients would vanish."""
@@ -176,11 +196,13 @@ class Trainer:
             if not process_number():
                 stack.enter_context(self.state.only_one())
             self._load_state()
+            if not self._pace:
+                self._set_pace(self._measured_pace())
             epochs: Iterable[int] = self._epochs()
             board: SummaryWriter | None = None
             if not process_number():
                 board = stack.enter_context(open_board(self.state.board, self.epoch))
-                epochs = progress(epochs, "training", total=self.settings.epochs - self.epoch, unit="epoch")
+                epochs = progress(epochs, "training", total=self.pace.epochs - self.epoch, unit="epoch")
             for _ in epochs:
                 self._run_epoch(board)
             self._save_state()
@@ -191,10 +213,53 @@ class Trainer:
             )
         return self.best
 
+    def _measured_pace(self) -> Pace:
+        """Return the epochs that fit into the given minutes, by steps and validations of a copy."""
+        budget, started = 60 * (self.settings.minutes or 0), time.monotonic()
+        settings = dataclasses.replace(self.settings, epochs=1, minutes=None, precision=name_of(self.dtype))
+        trial = Trainer(
+            copy.deepcopy(self.network), self.training, self.validation, settings, self.classes, self.device, self.state
+        )
+        step = trial.seconds_of_a_step(MEASURED_SHARE * budget)
+        validation = trial.seconds_of_a_validation(MEASURED_SHARE * budget)
+        left = budget - mean_over_processes(time.monotonic() - started, self.device)
+        pace = pace_within(max(left, 0), step, validation, trial.pace.steps)
+        logger.info(
+            "a step takes %.3g s and a validation %.3g s: %d epochs of %d steps fit into %g minutes",
+            step,
+            validation,
+            pace.epochs,
+            pace.steps,
+            self.settings.minutes,
+        )
+        return pace
+
+    def seconds_of_a_step(self, limit: float) -> float:
+        """Return what a step of training takes, measured in about `limit` seconds."""
+
+        def some(count: int) -> None:
+            for batch in self._batches(list(itertools.islice(itertools.cycle(self._plan(0)), count)), 0):
+                self._train_step(batch)
+
+        self.network.train()
+        _, count = seconds_of_some(some, 1, limit, self.device)
+        return seconds_of_some(some, count, limit, self.device)[0] / count
+
+    def seconds_of_a_validation(self, limit: float) -> float:
+        """Return what a validation takes, from one with a batch and one with several, in about `limit` seconds."""
+        batches = math.ceil(len(self.validation) / self.settings.batch_size)
+        first, count = seconds_of_some(self._validate, 1, limit, self.device)
+        count = min(count, batches)
+        if count == 1:
+            return first * batches
+        first, _ = seconds_of_some(self._validate, 1, limit, self.device)
+        several, _ = seconds_of_some(self._validate, count, limit, self.device)
+        return first + max(several - first, 0) / (count - 1) * (batches - 1)
+
     def _epochs(self) -> Iterator[int]:
         """Yield the epochs that are left, until patience is over."""
         patience = self.settings.patience or math.inf
-        while self.epoch < self.settings.epochs:
+        while self.epoch < self.pace.epochs:
             if self.epoch - self.best["epoch"] >= patience:
                 logger.info("stops after epoch %d: no better score in %d epochs", self.epoch, patience)
                 return
@@ -216,7 +281,7 @@ class Trainer:
         self.history.append(record)
         if board:
             write_epoch(board, self.epoch, record, phases, self.classes)
-            if has_pictures(self.epoch, self.settings.epochs):
+            if has_pictures(self.epoch, self.pace.epochs):
                 board.add_image("val/image_truth_prediction", self._sheet(), self.epoch, dataformats="HWC")
         if (record["val_dice"], -record["val_loss"]) > (self.best["score"], -self.best["loss"]):
             self.best = {
@@ -232,7 +297,8 @@ class Trainer:
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
         """Return the tiles of each batch of an epoch, for all processes together."""
-        return epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, epoch)
+        plan = epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, epoch)
+        return plan[: self._pace.steps] if self._pace else plan
 
     def _batches(self, plan: list[np.ndarray], first: int) -> Iterator[Batch]:
         """Yield this process's part of the batches of the running epoch from a step on, with what changes them."""
@@ -286,8 +352,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
-        steps = self.epoch * self.steps_per_epoch + self.step
-        follow(self.averaged, self.network, decay_of(self.settings.ema_half_life * self.steps_per_epoch, steps))
+        steps = self.epoch * self.pace.steps + self.step
+        follow(self.averaged, self.network, decay_of(self.settings.ema_half_life * self.pace.steps, steps))
         self._metrics.add(logits.detach(), masks, loss)
         # A scaler leaves steps out whose gradient is too large, and scales less.
         watched = loss.detach() if self.scaler.is_enabled() else loss.detach() + norm
@@ -323,8 +389,8 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def _validate(self) -> RunningMetrics:
-        """Score the averaged weights on the validation tiles, which are never changed."""
+    def _validate(self, most: int | None = None) -> RunningMetrics:
+        """Score the averaged weights on the validation tiles, which are never changed, or on some of their batches."""
         plan = self._plan(self.epoch)[:NORM_BATCHES]
         with autocast(self.device, self.dtype):
             renew_statistics(self.averaged, (self._input(self._augmented(b)[0]) for b in self._batches(plan, 0)))
@@ -332,7 +398,7 @@ class Trainer:
         parts = np.array_split(
             np.arange(len(self.validation)), math.ceil(len(self.validation) / self.settings.batch_size)
         )
-        batches = self.validation.batches([indices[shard(indices)] for indices in parts], self.device)
+        batches = self.validation.batches([indices[shard(indices)] for indices in parts[:most]], self.device)
         for number, batch in enumerate(batches):
             metrics.add(*self._loss_as_stored(batch))
             self._save_or_stop(number)
@@ -368,6 +434,7 @@ class Trainer:
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "precision": name_of(self.dtype),
+                "pace": [self.pace.epochs, self.pace.steps],
                 "metrics": metrics,
                 "history": self.history,
             },
@@ -380,6 +447,8 @@ class Trainer:
             return
         self.network.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
+        if not self._pace:
+            self._set_pace(Pace(*state["pace"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         # What was measured once is kept, whatever this machine would choose.

@@ -162,7 +162,8 @@ def choose(asked: Settings, cohort: Cohort) -> Plan:
         training, place = experiment["training"], f"experiments.{name}.training"
         side = _crop(experiment) or tiles["size"]
         plan(training, place, "batch_size", partial(batch_size, side, experiment["unet"]["wf"], count))
-        plan(training, place, "epochs", partial(epochs, count, training["batch_size"]))
+        if not training["minutes"]:
+            plan(training, place, "epochs", partial(epochs, count, training["batch_size"]))
         plan(training, place, "class_weights", lambda: class_weights(cohort))
     return Plan(_planned_alone(settings), reasons)
 

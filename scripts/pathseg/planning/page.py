@@ -64,7 +64,8 @@ def _lines(values: Settings, given: Any, reasons: dict[str, str], place: str = "
             yield f"{indent}{_text(key)}:"
             yield from _lines(value, own, reasons, f"{path}.", indent + "  ")
             continue
-        why = "given" if own not in (None, AUTO) else "default"
+        why = "as many as fit into the minutes" if value == AUTO and key == "epochs" else "default"
+        why = "given" if own not in (None, AUTO) else why
         if path in reasons and own in (None, AUTO):
             why = f"planned: {reasons[path]}"
         if isinstance(value, list) and value and isinstance(value[0], dict):

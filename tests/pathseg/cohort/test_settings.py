@@ -75,6 +75,22 @@ def test_with_a_resolution_only_what_says_auto_is_planned(tiles):
     assert list(planned_keys(load_settings(config, SCHEMA))) == ["tiles.size", "experiments.a.training.epochs"]
 
 
+def test_minutes_go_before_a_number_of_epochs_that_nobody_gave():
+    def trained(**experiments):
+        common = {"tiles": {"mpp": 1.0}, "training": {"minutes": 3}}
+        found = load_settings(TRAINED | common | {"experiments": {"x": {"training": experiments}}}, SCHEMA)
+        assert not list(planned_keys(found))
+        return tuple(found["experiments"]["x"]["training"][key] for key in ("epochs", "minutes"))
+
+    assert trained() == trained(epochs="auto") == ("auto", 3)
+    assert trained(minutes=5) == ("auto", 5)
+    assert trained(epochs=7) == (7, None)
+    shortest = TRAINED | {"training": {"minutes": 3}}
+    assert "experiments.default.training.epochs" not in set(planned_keys(load_settings(shortest, SCHEMA)))
+    predicting = load_settings(shortest | {"model": "a.pt", "slides": "b.tif"}, SCHEMA)
+    assert predicting["experiments"]["default"]["training"]["minutes"] == 3
+
+
 def test_with_a_given_model_nothing_is_planned():
     config = TRAINED | {"model": "a.pt", "tiles": {"size": "auto"}, "experiments": {"a": {"unet": {"wf": "auto"}}}}
     assert not list(planned_keys(load_settings(config, SCHEMA)))

@@ -62,7 +62,7 @@ def test_sigterm_reaches_all_processes(folder):
         run_on_devices(train_and_save, TWO, folder, "never.json", 200)
     again = trainer_of(folder, batch_norm=False)
     again._load_state()
-    assert 0 < again.epoch * again.steps_per_epoch + again.step < 200 * again.steps_per_epoch
+    assert 0 < again.epoch * again.pace.steps + again.step < 200 * again.pace.steps
     assert not (folder / "never.json").exists()
 
 

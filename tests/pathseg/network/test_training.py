@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,7 @@ def test_a_gradient_that_is_not_a_number_is_not_saved(folder):
     trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=2))
 
     def spoil(gradient):
-        return gradient * math.nan if trainer.step + 1 == trainer.steps_per_epoch else gradient
+        return gradient * math.nan if trainer.step + 1 == trainer.pace.steps else gradient
 
     trainer.network.last.weight.register_hook(spoil)
     with pytest.raises(TrainingError, match="the loss or its gradient is not a number in epoch 1, step 5"):
@@ -271,3 +272,51 @@ def test_a_step_waits_for_nothing(folder):
     assert "convolution_backward" in names
     assert "_fused_adamw_" in names
     assert not names & set(waiting.split())
+
+
+def in_minutes(minutes):
+    """Return settings of a training that has so long."""
+    return dataclasses.replace(SETTINGS, epochs=None, minutes=minutes)
+
+
+def test_a_time_is_kept_with_its_validations(folder):
+    trainer = trainer_of(folder, in_minutes(0.15), depth=4, wf=4)
+    started = time.monotonic()
+    trainer.run()
+    assert len(trainer.history) == trainer.pace.epochs > 3
+    # The machine may have other work; what was measured is measured in the same test.
+    spent = sum(row["train_seconds"] + row["val_seconds"] for row in trainer.history)
+    assert 0.6 * 9 < spent <= time.monotonic() - started < 1.5 * 9
+
+
+def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory):
+    trainer = trainer_of(folder, in_minutes(0.02))
+    trainer.run()
+    other = tmp_path_factory.mktemp("other")
+    for name in ("train.h5", "val.h5"):
+        shutil.copy(folder / name, other)
+    plain = trainer_of(other, dataclasses.replace(SETTINGS, epochs=trainer.pace.epochs))
+    assert plain.pace == trainer.pace
+    plain.run()
+    for key, values in plain.best["model_dict"].items():
+        assert torch.equal(values, trainer.best["model_dict"][key]), key
+
+
+def test_a_training_that_goes_on_keeps_its_pace(folder, monkeypatch):
+    trainer = trainer_of(folder, in_minutes(0.05))
+    monkeypatch.setattr(trainer, "_measured_pace", lambda: training.Pace(7, 3))
+    train_step = trainer._train_step
+
+    def step_and_ask(*batch):
+        if (trainer.epoch, trainer.step) == (1, 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        train_step(*batch)
+
+    trainer._train_step = step_and_ask
+    with pytest.raises(TrainingError, match="SIGTERM"):
+        trainer.run()
+    again = trainer_of(folder, in_minutes(0.05))
+    monkeypatch.setattr(again, "_measured_pace", lambda: training.Pace(50, 1))
+    again.run()
+    assert len(again.history) == 7
+    assert again.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
