@@ -48,7 +48,7 @@ def pace_within(seconds: float, step: float, validation: float, steps: int) -> P
 
 
 def seconds_of_some(run: Callable[[int], object], count: int, limit: float, device: torch.device) -> tuple[float, int]:
-    """Return the seconds that so many steps or batches take, and how many more fit into a limit; all processes agree."""
+    """Return the seconds that some steps or batches take, and how many fit into a limit; all processes agree."""
     started = time.monotonic()
     run(count)
     synchronize(device)
