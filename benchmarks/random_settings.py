@@ -59,10 +59,13 @@ CHEAP = {
     "unet.depth": (1, 4),
     "unet.wf": (0, 3),
     "training.epochs": (1, 2),
+    "training.minutes": (0.001, 0.02),
     "training.augmentation.crop": (16, 96),
     "panels.per_group": (1, 3),
     "network_pictures.tile": (0, 1),
 }
+# What may be left to the plan here: its epochs would take long.
+PLANNED = {"tiles.size", "tiles.stride", "tiles.mpp", "unet.depth", "unet.wf", "training.batch_size"}
 NAMES = [
     "None",
     "NA",
@@ -96,6 +99,8 @@ def draw(schema: dict[str, Any], key: str, rng: random.Random) -> Any:
         }
     if kind in ("integer", "number"):
         return draw_number(schema, key, kind, rng)
+    if kind == "string" and key in PLANNED:
+        return "auto"
     if kind == "boolean":
         return rng.random() < 0.5
     if kind == "array":

@@ -33,6 +33,7 @@ SETTINGS = {
     "edge_w0": 10,
     "dice_weight": 1,
     "minutes": None,
+    "sampling": "uniform",
     "patience": None,
     "freeze": "none",
     "precision": "float32",

@@ -36,7 +36,7 @@ def test_three_keys_are_enough(planned):
     assert set(planned.alone["reasons"]) == {
         *(f"tiles.{key}" for key in ("mpp", "size", "stride")),
         *(f"experiments.default.unet.{key}" for key in ("depth", "wf")),
-        *(f"experiments.default.training.{key}" for key in ("epochs", "batch_size", "class_weights")),
+        *(f"experiments.default.training.{key}" for key in ("epochs", "batch_size", "class_weights", "sampling")),
     }
     assert 0.5 <= settings["tiles"]["mpp"] <= 2
 

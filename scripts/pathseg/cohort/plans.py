@@ -19,7 +19,7 @@ AUTO = "auto"
 PLANNABLE = {
     "tiles": ("mpp", "size", "stride"),
     "unet": ("depth", "wf"),
-    "training": ("epochs", "batch_size", "class_weights"),
+    "training": ("epochs", "batch_size", "class_weights", "sampling"),
 }
 # What else of these blocks a plan hangs on.
 PLANNED_AROUND = {"tiles": ("resize", "pad"), "unet": ("padding", "up_mode"), "training": ("augmentation",)}

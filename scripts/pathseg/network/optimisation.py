@@ -40,6 +40,7 @@ class TrainingSettings:
     seed: int
     augmentation: Augmentation
     minutes: float | None = None
+    sampling: str = "uniform"
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -119,6 +119,7 @@ class Trainer:
         if settings.epochs:
             self._set_pace(Pace(settings.epochs, math.ceil(len(training) / settings.batch_size)))
         self.scaler = self._make_scaler()
+        self._holders = training.holders(len(classes)) if settings.sampling == "classes" else None
         pixels = torch.from_numpy(np.sum([database.class_pixels for database in training.databases], axis=0))
         self.weights = class_weights(settings.class_weights, pixels).to(device)
         self.epoch, self.step = 0, 0
@@ -297,7 +298,7 @@ class Trainer:
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
         """Return the tiles of each batch of an epoch, for all processes together."""
-        plan = epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, epoch)
+        plan = epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, epoch, self._holders)
         return plan[: self._pace.steps] if self._pace else plan
 
     def _batches(self, plan: list[np.ndarray], first: int) -> Iterator[Batch]:

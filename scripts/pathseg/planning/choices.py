@@ -36,6 +36,8 @@ MANY_PATIENTS = 40
 BATCH_PIXELS, BATCHES, STEP_BYTES = 2**18, (4, 32), 4 * 2**30
 # Steps of a training; but each tile is seen at least and at most so often.
 STEPS, EPOCHS = 1500, (10, 400)
+# A class with a smaller share of the known area is looked for when batches are put together.
+RARE = 0.05
 # Objects of a class count if they have so much of the known area, and there are so many.
 LEAST_SHARE, LEAST_OBJECTS = 0.002, 5
 
@@ -165,6 +167,7 @@ def choose(asked: Settings, cohort: Cohort) -> Plan:
         if not training["minutes"]:
             plan(training, place, "epochs", partial(epochs, count, training["batch_size"]))
         plan(training, place, "class_weights", lambda: class_weights(cohort))
+        plan(training, place, "sampling", lambda: sampling(cohort))
     return Plan(_planned_alone(settings), reasons)
 
 
@@ -304,3 +307,10 @@ def class_weights(cohort: Cohort) -> tuple[str, str]:
     """Return how classes are weighted, and why."""
     shares = ", ".join(f"{name} {100 * share:.3g} %" for name, share in cohort.shares.items())
     return "balanced", f"shares of the known area: {shares}"
+
+
+def sampling(cohort: Cohort) -> tuple[str, str]:
+    """Return how tiles are drawn, and why."""
+    name, share = min(cohort.shares.items(), key=lambda item: item[1])
+    reason = f"the rarest class, {name}, has {100 * share:.2g} % of the known area"
+    return ("classes" if share < RARE else "uniform"), reason

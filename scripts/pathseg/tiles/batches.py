@@ -132,6 +132,15 @@ class Tiles:
         inside = slice(border, side - border)
         return any(bool((self.read(indices).masks[:, inside, inside] != IGNORE).any()) for indices in self._chunks())
 
+    def holders(self, n_classes: int) -> np.ndarray:
+        """Return which classes each tile has: bool [N, C]."""
+        found = np.zeros((len(self), n_classes), bool)
+        for indices in self._chunks():
+            masks = self.read(indices).masks.numpy()
+            for index in range(n_classes):
+                found[indices, index] = (masks == index).any(axis=(1, 2))
+        return found
+
     def batches(
         self,
         plan: list[np.ndarray],
@@ -165,10 +174,40 @@ class Tiles:
                 yield batch.to(device)
 
 
-def epoch_plan(n_tiles: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Return the numbers of the tiles of each batch of an epoch, [n] each: each once, in an order fixed by both."""
+def epoch_plan(
+    n_tiles: int, batch_size: int, seed: int, epoch: int, holders: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Return the numbers of the tiles of each batch of an epoch, [n] each: each once, in an order fixed by both.
+
+    Parameters
+    ----------
+    n_tiles, batch_size
+        Tiles in all, and of a batch.
+    seed, epoch
+        Fix the order.
+    holders
+        Which classes each tile has, bool [N, C]: a batch that lacks a class gets a tile with it, in place of another.
+    """
     order = torch.randperm(n_tiles, generator=generator_of(seed, epoch)).numpy()
-    return np.array_split(order, math.ceil(n_tiles / batch_size))
+    batches = np.array_split(order, math.ceil(n_tiles / batch_size))
+    if holders is not None:
+        rng = np.random.default_rng([seed, epoch])
+        for batch in batches:
+            _complete(batch, holders, rng)
+    return batches
+
+
+def _complete(batch: np.ndarray, holders: np.ndarray, rng: np.random.Generator) -> None:
+    """Exchange tiles of a batch until it has each class, the rarest first; none that has a class alone."""
+    for index in np.argsort(holders.sum(axis=0), kind="stable"):
+        candidates = np.flatnonzero(holders[:, index])
+        if not len(candidates) or holders[batch, index].any():
+            continue
+        # What goes must not take the last tile of another class with it.
+        counts = holders[batch].sum(axis=0)
+        spare = np.flatnonzero(~(holders[batch] & (counts == 1)).any(axis=1))
+        if len(spare):
+            batch[rng.choice(spare)] = rng.choice(candidates)
 
 
 def generator_of(*numbers: int) -> torch.Generator:

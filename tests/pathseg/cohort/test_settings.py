@@ -60,7 +60,7 @@ def test_what_is_left_out_is_planned_where_no_resolution_is_given():
     settings = load_settings(TRAINED | {"unet": {"depth": 4}, "tiles": {"stride": None}}, SCHEMA)
     assert set(planned_keys(settings)) == {
         *("tiles.mpp", "tiles.size", "tiles.stride", "experiments.default.unet.wf"),
-        *(f"experiments.default.training.{key}" for key in ("epochs", "batch_size", "class_weights")),
+        *(f"experiments.default.training.{key}" for key in ("epochs", "batch_size", "class_weights", "sampling")),
     }
     assert settings["experiments"]["default"]["unet"]["depth"] == 4
 

@@ -320,3 +320,15 @@ def test_a_training_that_goes_on_keeps_its_pace(folder, monkeypatch):
     again.run()
     assert len(again.history) == 7
     assert again.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "classes"])
+def test_tiles_are_drawn_as_asked_for(folder, monkeypatch, sampling):
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, sampling=sampling))
+    given = []
+    monkeypatch.setattr(training, "epoch_plan", lambda *arguments: given.append(arguments[-1]) or [])
+    trainer._plan(0)
+    if sampling == "uniform":
+        assert given == [None]
+    else:
+        np.testing.assert_array_equal(given[0], trainer.training.holders(2))

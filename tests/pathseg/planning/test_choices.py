@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,6 +66,7 @@ def configurations(draw):
     tiles |= {"stride": st.sampled_from([AUTO, 30, 52])}
     unet = {"depth": st.sampled_from([AUTO, 3, 4]), "wf": st.sampled_from([AUTO, 2]), "padding": st.booleans()}
     training = {"epochs": st.sampled_from([AUTO, 3]), "batch_size": st.sampled_from([AUTO, 5])}
+    training |= {"sampling": st.sampled_from([AUTO, "classes"])}
     training |= {"class_weights": st.sampled_from([AUTO, "none", [1, 3]])}
     for name, keys in (("tiles", tiles), ("unet", unet), ("training", training)):
         config[name] = draw(st.fixed_dictionaries({}, optional=keys))
@@ -106,6 +109,14 @@ def test_whatever_is_given_the_plan_is_a_good_configuration_or_says_what_contrad
         for each in given["experiments"].values()
     )
     assert given["tiles"]["stride"] <= least
+
+
+def test_a_rare_class_is_looked_for():
+    def drawn(share):
+        measured = dataclasses.replace(cohort(), shares={"stroma": 1 - share, "epithelium": share})
+        return planned(measured).settings["experiments"]["default"]["training"]["sampling"]
+
+    assert (drawn(0.4), drawn(0.02)) == ("uniform", "classes")
 
 
 def test_each_planned_value_has_a_reason_and_no_given_one():
