@@ -1,5 +1,7 @@
 """pathseg: train U-Nets on digital-pathology images and apply them to whole slides."""
 
+import itertools
+import json
 import os
 import re
 import shlex
@@ -94,9 +96,11 @@ onerror:
     if failed:
         print(f"{len(failed)} of the slides were not predicted:")
         print("\n".join(f"  {slide}: {reason}" for slide, reason in failed.items()))
+    say_what_not_to_trust()
 
 
 onsuccess:
+    say_what_not_to_trust()
     command = ["snakemake", "--report", "results/report.html"]
     if workflow.config_settings.configfiles:
         command += ["--configfile", *map(str, workflow.config_settings.configfiles)]

@@ -197,6 +197,16 @@ def calibration_masks(wildcards):
     return own_files(in_parts(validation_part(wildcards.fold)), "mask")
 
 
+def training_rows(wildcards):
+    """Return the rows of the parts that a fold trains on, without the files."""
+    return [without_files(row) for row in in_parts(*training_parts(wildcards.fold))]
+
+
+def training_images(wildcards):
+    """Return the images of those parts."""
+    return own_files(in_parts(*training_parts(wildcards.fold)), "image")
+
+
 def scored(wildcards):
     """Return the rows that are scored."""
     return in_parts(*scored_parts(wildcards))

@@ -1,6 +1,6 @@
 """Training, and what a person should see of it.
 
-In: databases, and the images of validation patients. Out: <model>: trained.pt, and calibrated, best.pt; history.tsv,
+In: databases, and the images of training and validation patients. Out: <model>: trained.pt, and calibrated, best.pt; history.tsv,
 tensorboard/ and pictures.
 """
 
@@ -66,12 +66,13 @@ rule train_unet:
 
 
 rule calibrate_model:
-    """The trained network with probabilities that mean what they say: what predicts."""
+    """The trained network, whose probabilities mean what they say, and that knows its training images: what predicts."""
     input:
         model=rules.train_unet.output.model,
         images=calibration_images,
         masks=calibration_masks,
         plan=plan_of_project,
+        training=training_images,
     output:
         model="<model>/best.pt",
         table="<model>/calibration.tsv",
@@ -91,6 +92,7 @@ rule calibrate_model:
         # A training that failed leaves no trained.pt, and an older best.pt must not pass for the new one.
         training=digest_of_training,
         rows=calibration_rows,
+        training_rows=training_rows,
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],

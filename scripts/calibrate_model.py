@@ -1,9 +1,12 @@
 """Fit what a trained model's probabilities mean, on whole images of its validation patients.
 
+And note what its training images are like, so that it can be said of a slide whether it is like them.
+
 Outputs
 -------
 model : PyTorch checkpoint
-    The trained model with `calibration`, see `pathseg.network.calibration`; everything that predicts uses it.
+    The trained model with `calibration`, see `pathseg.network.calibration`, which everything that predicts uses, and
+    `reference`, see `pathseg.prediction.reference`.
 table : TSV
     How sure the model is, and how often it is right: as it was trained (`before`), calibrated (`after`), and on
     patients each of whom the calibration was fitted without (`unseen`; with one patient there is none).
@@ -25,6 +28,7 @@ from pathseg.network.checkpoint import Checkpoint, save_checkpoint
 from pathseg.network.devices import choose_devices
 from pathseg.prediction.calibrating import calibrate, left_out, sample_probabilities, without_weights
 from pathseg.prediction.delivery import load_predictor, view_of_model
+from pathseg.prediction.describing import describe_training
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.calibration import expected_calibration_error
 from pathseg.scores.counts import LEVELS
@@ -124,7 +128,13 @@ if __name__ == "__main__":
     errors = {name: round(float(expected_calibration_error(of)), 4) for name, of in counts.items()}
     save_tsv(table_of(counts), snakemake.output.table)
     stored = {"temperature": fitted.temperature, "bias": list(fitted.bias), "errors": errors}
-    save_checkpoint(snakemake.output.model, model | {"calibration": stored})
+    training = [
+        row | {"image": image} for row, image in zip(params.training_rows, snakemake.input.training, strict=True)
+    ]
+    reference = describe_training(progress(training, "describing", unit="image"), predictor, model, settings)
+    save_checkpoint(
+        snakemake.output.model, model | {"calibration": stored, "reference": reference and reference.stored()}
+    )
     log.info(
         "temperature %.2f, biases %s; calibration error %s, on %d pixels of %d patients",
         fitted.temperature,

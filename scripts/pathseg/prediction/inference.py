@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pathseg.geometry import aligned_range
 from pathseg.images.views import Coverage, View
@@ -23,6 +23,7 @@ from pathseg.memory import give_back_memory, memory_errors_explained
 from pathseg.network.folding import cast, folded
 from pathseg.network.probabilities import argmax, softmax
 from pathseg.network.unet import UNet, receptive_radius, smallest_input
+from pathseg.prediction.traits import REACHES, Glimpse, Traits
 
 logger = logging.getLogger("pathseg")
 
@@ -99,6 +100,8 @@ class Predictor:
         Pixels that are read around a kept part, on each side.
     seconds : dict
         Time spent on the search for tissue, on reading (of all reading threads together) and in the networks.
+    traits : Traits or None
+        What takes note of the image that is predicted; None for nobody.
     """
 
     def __init__(self, networks: list[UNet], device: torch.device, dtype: torch.dtype, tta: bool = False) -> None:
@@ -106,10 +109,23 @@ class Predictor:
         self.device, self.dtype = device, dtype
         self.n_classes, self.insides = networks[0].n_classes, networks[0].insides
         self.stride = max(network.stride for network in networks)
-        self.border = max(self._border(network) for network in networks)
+        # What takes note of detail looks a few pixels beyond a tile, too.
+        self.border = max(self._up_to_stride(max(REACHES)), *(self._border(network) for network in networks))
         # Each way: quarter turns, and whether it is mirrored.
         self._ways = list(itertools.product(range(4), (False, True))) if tta else [(0, False)]
         self.seconds = {"tissue": 0.0, "reading": 0.0, "network": 0.0}
+        self.traits: Traits | None = None
+        self._glimpse = Glimpse()
+        for network in self.networks:
+            network.down_path[-1].register_forward_hook(self._keep_deepest)
+
+    def watch(self, view: View) -> Traits:
+        """Take note of what is predicted from now on, of an image that is seen so; return what is noted."""
+        self.traits = Traits(view.width, view.height, self.stride, self.n_classes)
+        return self.traits
+
+    def _keep_deepest(self, _layer: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
+        self._deepest = output
 
     def _border(self, network: UNet) -> int:
         if network.padding:
@@ -177,12 +193,18 @@ class Predictor:
             Probabilities, float32 [C, height, width], on the device; with insides [C + 1, height, width].
         """
         started = time.monotonic()
+        self._glimpse = Glimpse()
         each = self._each_prediction(pixels, height, width)
         mean = next(each)
+        count, step = len(self.networks) * len(self._ways), self.traits.every if self.traits else 0
+        unsure = [self._entropy(mean, step)] if step and count > 1 else []
         for probabilities in each:
+            unsure += [self._entropy(probabilities, step)] if unsure else []
             mean.add_(probabilities)
-        if (count := len(self.networks) * len(self._ways)) > 1:
+        if count > 1:
             mean /= count
+        if unsure:
+            self._glimpse.contradiction = (self._entropy(mean, step) - sum(unsure) / count).clamp_(min=0)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds["network"] += time.monotonic() - started
@@ -195,12 +217,42 @@ class Predictor:
         for network, (turns, mirrored) in itertools.product(self.networks, self._ways):
             seen = turned(self._input_for(network, image, height, width), turns, mirrored)
             logits = turned_back(network(seen.contiguous(memory_format=torch.channels_last)), turns, mirrored)
+            if self.traits and not turns and not mirrored:
+                self._glimpse.deepest.append((self._deepest_of_kept(network, height, width), network.stride))
             top = self.border if network.padding else 0
             kept = logits[0, :, top : top + height, top : top + width]
             probabilities = softmax(kept[: self.n_classes])
             yield (
                 torch.cat([probabilities, kept[self.n_classes :].float().sigmoid()]) if self.insides else probabilities
             )
+
+    def _deepest_of_kept(self, network: UNet, height: int, width: int) -> Tensor:
+        """Return the deepest layer over the kept part [C, h, w]; without padding it lies two pixels beside."""
+        side = network.stride
+        # The way up without padding cuts off 2·side - 2 pixels.
+        first = (self.border if network.padding else 2 * side - 2) / side
+        top = round(first + 0.01)
+        return self._deepest[0, :, top : top - (-height // side), top : top - (-width // side)]
+
+    def _entropy(self, probabilities: Tensor, step: int) -> Tensor:
+        """Return the entropy of the class in nats, of every n-th pixel [h, w]."""
+        return torch.special.entr(probabilities[: self.n_classes, ::step, ::step]).sum(dim=0)
+
+    def take_note(self, tile: _Tile, pixels: np.ndarray, seen: np.ndarray, shares: Tensor) -> None:
+        """Note what the tile that was predicted last is like.
+
+        Parameters
+        ----------
+        tile, pixels
+            The tile, and what `read` has returned.
+        seen
+            bool [h, w], where to look in its kept part.
+        shares
+            What `predict` has returned.
+        """
+        if self.traits:
+            shares = shares[: self.n_classes]
+            self.traits.add((tile.x, tile.y), pixels, self.border, seen, shares, self._glimpse)
 
     def _input_for(self, network: UNet, image: Tensor, height: int, width: int) -> Tensor:
         """Cut an image [1, C, H, W] to a size that the network takes; an unpadded one needs less border."""
@@ -275,8 +327,10 @@ def predict_tiles(
     tiles = list(itertools.chain.from_iterable(rows))
     with _readers() as readers:
         for part, pixels in zip(tiles, _read_ahead(readers, predictor, view, tiles), strict=True):
-            probabilities = predictor.predict(pixels, part.height, part.width).cpu().numpy()
-            yield part.x, part.y, probabilities, covers.part(part.y, part.x, part.height, part.width)
+            probabilities = predictor.predict(pixels, part.height, part.width)
+            seen = covers.part(part.y, part.x, part.height, part.width)
+            predictor.take_note(part, pixels, seen, probabilities)
+            yield part.x, part.y, probabilities.cpu().numpy(), seen
 
 
 def _plan(
@@ -336,8 +390,11 @@ def _predict_band(
     insides = np.zeros((height, width), np.uint8) if predictor.insides else None
     tissue = covers.rows(y, height)
     for tile in row:
-        share = predictor.predict(next(pixels), tile.height, tile.width).mul_(255).add_(0.5).to(torch.uint8)
         part = np.s_[tile.y - y : tile.y - y + tile.height, tile.x : tile.x + tile.width]
+        read = next(pixels)
+        predicted = predictor.predict(read, tile.height, tile.width)
+        predictor.take_note(tile, read, tissue[part], predicted)
+        share = predicted.mul_(255).add_(0.5).to(torch.uint8)
         planes = (slice(None), *part)
         # Of what is delivered: whoever takes the highest of the 8-bit probabilities gets the same classes.
         classes[part] = argmax(share[: predictor.n_classes]).cpu().numpy()

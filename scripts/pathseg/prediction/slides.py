@@ -25,7 +25,9 @@ from pathseg.prediction.delivery import load_predictor, predict_view, view_of_mo
 from pathseg.prediction.inference import Band, Predictor
 from pathseg.prediction.objects import reach_of
 from pathseg.prediction.outputs import SlideOutputs, class_rows
+from pathseg.prediction.reference import reference_of
 from pathseg.prediction.summaries import areas_text
+from pathseg.prediction.trust import USUAL, judge
 
 log = logging.getLogger("pathseg")
 
@@ -67,6 +69,7 @@ class SlidePredictor:
         self._models, self._predictor = load_predictor(paths, classes, settings, device, objects)
         self._objects = objects or []
         self._colors = colors_of(class_names(self._models[0]), classes)
+        self._references = [reference_of(model, path) for model, path in zip(self._models, paths, strict=True)]
         self._files = [{"file": addresses.get(path, path), "sha256": file_digest(path)} for path in paths]
 
     def predict(self, path: str, row: dict[str, Any], outputs: dict[str, str]) -> dict[str, Any]:
@@ -96,9 +99,11 @@ class SlidePredictor:
             keys = ["summary", *(key for key in outputs if key != "summary")]
             paths = {key: stack.enter_context(atomic_path(outputs[key])) for key in keys}
             told_apart = {name: reach_of(self._models[0]) for name in self._objects}
+            traits = self._predictor.watch(view_of_model(self._models[0], slide))
             summary = predict(
                 slide, row, self._models, self._predictor, self._settings, self._colors, paths, told_apart
             )
+            summary["trust"] = judge(self._references, traits, class_names(self._models[0]))
             summary["file"] = self._addresses.get(summary["file"], summary["file"])
             seconds = time.monotonic() - started
             summary |= {
@@ -111,6 +116,8 @@ class SlidePredictor:
             paths["summary"].write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         share = 100 * summary["tissue_share"]
         log.info("%s: %s (%.0f %% tissue, %.1f s)", row["slide"], areas_text(summary), share, seconds)
+        if (trust := summary["trust"])["word"] not in (None, USUAL):
+            log.warning("%s: %s: %s", row["slide"], trust["word"], trust["reason"])
         return summary
 
 
