@@ -22,7 +22,8 @@ from pathseg.table_files import table_page
 def viewer_row(folder: Path, summary: dict[str, Any]) -> dict[str, str]:
     """Return the row of a slide, whose page is in `folder` beside this page."""
     link = f'<a href="{quote(folder.as_posix())}/index.html">{escape(summary["slide"])}</a>'
-    return {"slide": link, "experiment": folder.parent.name, "area": areas_text(summary)}
+    word = summary.get("trust", {}).get("word")
+    return {"slide": link, "experiment": folder.parent.name, "area": areas_text(summary), "trust": word or "–"}
 
 
 if __name__ == "__main__":

@@ -104,6 +104,8 @@ def write_page(
             )
     mpp = summary["mpp"] and summary["mpp"] * summary["width"] / view.width
     content = {"name": summary["slide"], "mpp": mpp, "slide": described(picture), "classes": layers}
+    # One that was predicted before summaries said it has no word.
+    content["trust"] = {key: summary.get("trust", {}).get(key) for key in ("word", "reason")}
     (folder / "slide.js").write_text(f"const SLIDE = {json.dumps(content, ensure_ascii=False)};\n", encoding="utf-8")
     return count
 

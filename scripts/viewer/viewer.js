@@ -71,6 +71,14 @@ function listClass(class_, index) {
   byId("classes").append(item);
 }
 
+function sayTrust({ word, reason }) {
+  if (!word) return;
+  byId("trust").dataset.word = word;
+  byId("word").textContent = `${word[0].toUpperCase()}${word.slice(1)}.`;
+  byId("reason").textContent = reason;
+  byId("trust").hidden = false;
+}
+
 function drawScale() {
   const slide = viewer.world.getItemAt(0);
   if (!SLIDE.mpp || !slide) return;
@@ -85,6 +93,7 @@ function drawScale() {
 
 document.title = `${SLIDE.name} – pathseg`;
 byId("name").textContent = SLIDE.name;
+sayTrust(SLIDE.trust);
 SLIDE.classes.forEach(listClass);
 byId("opacity").addEventListener("input", applyOpacity);
 viewer.addHandler("open", () => {

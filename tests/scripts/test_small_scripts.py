@@ -174,5 +174,7 @@ def test_a_slide_is_listed_with_its_experiment_and_areas():
         "slide": '<a href="slides/deep/a%3Cb/index.html">a&lt;b</a>',
         "experiment": "deep",
         "area": "gland 0.123 mm²",
+        "trust": "–",
     }
+    assert viewer_row(Path("slides/deep/x"), summary | {"trust": {"word": "unusual"}})["trust"] == "unusual"
     assert viewer_row(Path("slides/deep/x"), summary | {"mpp": None})["area"] == "gland 5,000 pixels"

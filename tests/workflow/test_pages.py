@@ -1,5 +1,6 @@
 """The report and the slide viewer in a real browser."""
 
+import json
 import shutil
 import time
 
@@ -63,6 +64,9 @@ def test_a_slide_is_looked_at(project, browser):
     browser.wait_for("viewer.world.getItemAt(0).getFullyLoaded() && viewer.world.getItemAt(1).getFullyLoaded()")
     assert browser.run("return document.getElementById('name').innerText") == "slide 0"
     assert "mm²" in browser.run("return document.querySelector('.area').innerText")
+    said = json.loads((project.folder / "results/slides/default/slide 0/summary.json").read_text())["trust"]
+    shown = browser.run("return document.getElementById('trust').innerText")
+    assert shown == f"{said['word'].capitalize()}. {said['reason']}"
     bar = browser.run("return document.getElementById('scale-text').innerText")
     assert bar.endswith("µm")
     # The slide has 500 pixels of 0.5 µm, and the bar is as long as it says.
