@@ -40,6 +40,7 @@ from pathseg.network.checkpoint import build_network, load_checkpoint, save_chec
 from pathseg.network.starting import start_from
 from pathseg.network.unet import UNet
 from pathseg.prediction.delivery import load_models, load_predictor
+from pathseg.prediction.reference import VERSION, reference_of
 from pathseg.tiles.database import DatabaseWriter, TileDatabase, check_databases
 
 HEADER = "sample\tpatient\timage\tmask"
@@ -721,6 +722,15 @@ def model(change: Callable[[dict[str, Any], Path], Any]) -> Callable[[Path], Any
     return run
 
 
+def reference_of_model(folder: Path) -> Any:
+    """Read what a model file says of its training images, of which only the version is there."""
+    network = small_unet()
+    save_checkpoint(
+        folder / "m.pt", network.architecture | {"model_dict": network.state_dict(), "reference": {"version": VERSION}}
+    )
+    return reference_of(load_checkpoint(folder / "m.pt"), str(folder / "m.pt"))
+
+
 def model_bytes(content: bytes) -> Callable[[Path], Any]:
     """Return what loads a model file of these bytes."""
 
@@ -813,6 +823,11 @@ for name, run, words in [
         "a calibration for other classes",
         model(lambda c, _: c.update(calibration={"temperature": 1.0, "bias": [0.0]})),
         ("its calibration (temperature 1.0, 1 biases) does not fit 2 classes",),
+    ),
+    (
+        "a description of its training images that is damaged",
+        reference_of_model,
+        ("m.pt: what it says of its training images (`reference`) is damaged",),
     ),
     ("models of different classes", other_classes, ("its classes",)),
     (
