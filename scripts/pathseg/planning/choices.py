@@ -61,7 +61,7 @@ class Cohort:
     widths : dict
         Of each class with objects the median width of an object, each weighted by its area.
     gap : float or None
-        Median gap between an object and the next.
+        Median gap between an object and the next, of those that do not touch: what touches is parted otherwise.
     trained : float
         Share of the tiles that a model is trained on: of a cross-validation not all.
     """
@@ -89,6 +89,7 @@ def summed_up(images: Sequence[ImageMeasures], names: list[str], in_um: bool, fo
         if len(of_class) >= LEAST_OBJECTS and shares[index] >= LEAST_SHARE:
             widths[names[index]] = weighted_median(of_class, weights)
     gaps = np.concatenate([image.gaps for image in images])
+    gaps = gaps[gaps > 0]
     return Cohort(
         "µm" if in_um else "px",
         len({image.patient for image in images}),

@@ -142,16 +142,19 @@ def _draw_widths(
 
 def _draw_gaps(axes: Axes, images: Sequence[ImageMeasures], unit: str, pixel: float) -> None:
     axes.set(title="Gaps to the next object", xlabel=unit, ylabel="objects (%)")
-    gaps = np.concatenate([image.gaps for image in images])
+    everything = np.concatenate([image.gaps for image in images])
+    gaps = everything[everything > 0]
     if not len(gaps):
-        _nothing(axes, "no two objects in an image")
+        _nothing(axes, "no two objects with a gap in an image")
         return
-    gaps = np.maximum(gaps, pixel / 4)
+    touching = 100 - 100 * len(gaps) / len(everything)
     bins = np.geomspace(gaps.min(), max(gaps.max(), 2 * pixel) * 1.01, 25).tolist()
-    axes.hist(gaps, bins, weights=np.full(len(gaps), 100 / len(gaps)), color="#999999")
+    axes.hist(gaps, bins, weights=np.full(len(gaps), 100 / len(everything)), color="#999999")
     middle = float(np.median(gaps))
     axes.axvline(middle, color="black", label=f"half: {middle:.3g} {unit}, {middle / pixel:.1f} pixels")
     axes.axvline(pixel, color=TILE, linestyle="--", label="a pixel")
+    if touching:
+        axes.plot([], [], linestyle="", label=f"{touching:.0f} % touch and are not drawn")
     _logarithmic(axes)
     _legend_above(axes)
 

@@ -44,7 +44,7 @@ class ImageMeasures:
     widths, object_areas : list of numpy.ndarray
         Of the objects of each class [n]: the diameter of the largest circle inside, and the area.
     gaps : numpy.ndarray
-        From each object to the next one, where there is one [n].
+        From each object to the next one, where there is one [n]; 0 where they touch.
     color : numpy.ndarray
         Mean optical density of what is stained, in red, green and blue [3]; NaN where nothing is.
     fits : numpy.ndarray or None
@@ -310,8 +310,8 @@ def _gaps(numbers: np.ndarray, count: int) -> np.ndarray:
     gaps = np.full(count + 1, np.inf)
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         between = nearest[one] != nearest[other]
-        # Distances are from the middles of the objects' pixels.
-        gap = np.maximum(distance[one] + distance[other] - 1, 0)[between]
+        # From the middle of one object's pixel to the middle of the other's it is a pixel more.
+        gap = (distance[one] + distance[other])[between]
         for side in (one, other):
             np.minimum.at(gaps, nearest[side][between], gap)
     return gaps[np.isfinite(gaps)]
