@@ -6,6 +6,7 @@ Snakemake divides nothing itself: its groups lose all files of a group of which 
 import time
 from functools import cache
 
+from pathseg.errors import as_list
 from pathseg.cohort.slide_batches import as_text, description, divide, take_for_up_to_date
 
 # Of a slide with an address, or results that a plugin keeps, nobody knows here what is there.
@@ -107,3 +108,23 @@ def failed_slides():
         if failed.exists() and failed.stat().st_mtime > STARTED:
             found[f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide] = failed.read_text(encoding="utf-8")
     return found
+
+
+def slides_not_to_trust():
+    """Return what is to be said of slides of this run that are unlike those that the models were trained on."""
+    lines = []
+    for experiment, slide in itertools.product(EXPERIMENTS, SLIDES_BY_NAME):
+        path = Path(of_experiment(rules.predict_slide.output.summary, experiment).replace("{slide}", slide))
+        if path.exists() and path.stat().st_mtime > STARTED:
+            trust = json.loads(path.read_text(encoding="utf-8")).get("trust", {"word": None})
+            if trust["word"] not in (None, "usual"):
+                name = f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide
+                lines.append(f"{name}: {trust['word']}. {trust['reason']}")
+    return lines
+
+
+def say_what_not_to_trust():
+    """Name those slides in the terminal."""
+    lines = slides_not_to_trust()
+    if lines:
+        print(f"{len(lines)} of the slides are unlike those that the model was trained on:\n  {as_list(lines)}")

@@ -3,28 +3,6 @@
 In: what the run has made, and Snakemake's records of its jobs. Out: <results>/run: times, settings and versions.
 """
 
-from pathseg.errors import as_list
-
-
-def slides_not_to_trust():
-    """Return what is to be said of slides of this run that are unlike those that the models were trained on."""
-    lines = []
-    for experiment, slide in itertools.product(EXPERIMENTS, SLIDES_BY_NAME):
-        path = Path(of_experiment(rules.predict_slide.output.summary, experiment).replace("{slide}", slide))
-        if path.exists() and path.stat().st_mtime > STARTED:
-            trust = json.loads(path.read_text(encoding="utf-8")).get("trust", {"word": None})
-            if trust["word"] not in (None, "usual"):
-                name = f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide
-                lines.append(f"{name}: {trust['word']}. {trust['reason']}")
-    return lines
-
-
-def say_what_not_to_trust():
-    """Name those slides in the terminal."""
-    lines = slides_not_to_trust()
-    if lines:
-        print(f"{len(lines)} of the slides are unlike those that the model was trained on:\n  {as_list(lines)}")
-
 
 rule summarize_run:
     """Times, settings and versions."""
