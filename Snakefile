@@ -29,6 +29,7 @@ pathvars:
     model="<results>/models/{experiment}/{fold}",
     scores="<results>/validation/{experiment}/{fold}",
     slide="<results>/slides/{experiment}/{slide}",
+    answer="<results>/answers/{experiment}/{slide}",
     batches="<results>/slides/{experiment}/.batches",
 
 
@@ -66,6 +67,7 @@ wildcard_constraints:
     fold="|".join([*FOLDS, "all_folds", "mean_of_folds"]),
     part=r"train|val|test|fold[1-9][0-9]*",
     batch="[1-9][0-9]*",
+    stage="predict|outline",
     slide=r"[^/]+",
 
 

@@ -30,6 +30,8 @@ ALONE = """
 import sys
 from pathlib import Path
 from pathseg.network.devices import choose_devices
+from pathseg.prediction.answers import Answer
+from pathseg.prediction.outputs import write_outputs
 from pathseg.prediction.slides import SlidePredictor
 stroma = dict(name="stroma", mask_value=0, color="#999999")
 classes = [stroma, dict(name="epithelium", mask_value=255, color="#0072B2")]
@@ -37,10 +39,15 @@ settings = dict(tile=None, precision="auto", tissue="auto", tissue_holes_um2=4e6
                 split_um=None, tta=False, mpp=None, resize=None)
 (device,) = choose_devices(0, 2)
 predictor = SlidePredictor(["m.pt"], classes, settings, device, {})
+answer = dict(classes="classes.tif", confidence="confidence.tif", picture="picture.jpg", about="about.json")
 names = dict(classes="classes.tif", annotations="annotations.geojson.gz", overlay="overlay.jpg", summary="summary.json")
 for path in sorted(Path("scans").iterdir()):
     row = dict(slide=path.stem, key=path.stem, mpp=None, tissue=None)
-    predictor.predict(str(path), row, {key: f"alone/{path.stem}/{name}" for key, name in names.items()})
+    said = {key: f"alone/answers/{path.stem}/{name}" for key, name in answer.items()}
+    predictor.predict(str(path), row, said)
+    outputs = {key: f"alone/{path.stem}/{name}" for key, name in names.items()}
+    said = Answer({key: Path(name) for key, name in said.items()})
+    write_outputs(said, path.stem, classes, settings, None, outputs)
 """
 
 

@@ -22,9 +22,10 @@ from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_instances
 from pathseg.labels.separation import separate
+from pathseg.prediction.bands import INSIDE
 from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
-from pathseg.prediction.objects import INSIDE, reach_of
+from pathseg.prediction.objects import reach_of
 from pathseg.prediction.scaling import scaled
 from pathseg.scores.objects import connected, count_objects, object_scores
 from pathseg.tiles.database import TileDatabase
@@ -54,7 +55,7 @@ def maps_of(row: dict, predictor: Predictor, model: dict) -> tuple[np.ndarray, n
     view, grid = view_of_model(model, slide), ResampledSlide(slide, 1.0)
     bands = [*scaled(predict_view(view, predictor, SETTINGS), (view.width, view.height), (grid.width, grid.height))]
     classes, insides = (np.concatenate([getattr(band, name) for band in bands]) for name in ("classes", "insides"))
-    reach = max(1, round(reach_of(model) * view.downsample / grid.downsample))
+    reach = max(1, round(reach_of(model["objects"]["shrink"]) * view.downsample / grid.downsample))
     return classes == 1, insides, open_instances(row["instances"], grid).indices, reach
 
 

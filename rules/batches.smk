@@ -1,4 +1,4 @@
-"""Which slides are predicted by one job, and where its results are until they are taken over. No rules.
+"""Which slides are predicted and outlined by one job, and where its results are until they are taken over. No rules.
 
 Snakemake divides nothing itself: its groups lose all files of a group of which one job fails, and start each job anew.
 """
@@ -26,10 +26,11 @@ def batches():
     slides = [description(row, own_companions(row["path"])) for row in SLIDES if workflow.is_main_process]
     for experiment in EXPERIMENTS if slides else []:
         folder = Path(of_experiment(rules.predict_batch.output.done, experiment)).parent
-        results = str(Path(of_experiment(rules.predict_slide.output.summary, experiment)).parent)
-        anew = slides_to_force(results)
-        divided = divide(slides, folder, results, names_of_outputs().values(), anew, as_they_are=workflow.touch)
-        found |= {(experiment, number): of_batch for number, of_batch in divided.items()}
+        results = str(Path(of_experiment(rules.outline_slide.output.summary, experiment)).parent)
+        runs = slides_to_force(results)
+        divided = divide(slides, folder, results, names_of_outputs().values(), runs, as_they_are=workflow.touch)
+        for number, of_batch in divided.items():
+            found[experiment, number] = [slide | {"run": runs.get(slide["slide"])} for slide in of_batch]
     return found
 
 
@@ -48,18 +49,24 @@ def take_batches_for_up_to_date():
     """Write down, with --touch, that the slides are made of what there is now."""
     for (experiment, number), slides in batches().items():
         path = Path(of_experiment(rules.predict_batch.output.done, experiment).replace("{batch}", str(number)))
-        results = str(Path(of_experiment(rules.predict_slide.output.summary, experiment)).parent)
+        results = str(Path(of_experiment(rules.outline_slide.output.summary, experiment)).parent)
         take_for_up_to_date(slides, path, results, names_of_outputs().values())
 
 
 def slides_to_force(results):
-    """Return the slides that the command line wants to be predicted, whatever is there in their folders `results`."""
+    """Return the slides that the command line wants anew, whatever is there in their folders `results`.
+
+    With each goes the run that must predict it; None if only what is made of its answer is wanted.
+    """
     dag = workflow.dag_settings
     forced = {str(name) for name in (*dag.forcerun, *(dag.targets if dag.forcetargets else ()))}
-    if dag.forceall or not forced.isdisjoint({rules.predict_slide.rule.name, rules.predict_batch.rule.name}):
-        return set(SLIDES_BY_NAME)
+    if dag.forceall or rules.predict_batch.rule.name in forced:
+        return dict.fromkeys(SLIDES_BY_NAME, str(STARTED))
+    if rules.outline_slide.rule.name in forced:
+        return dict.fromkeys(SLIDES_BY_NAME)
     folders = {str(Path(name).parent) for name in forced}
-    return {name for name in SLIDES_BY_NAME if folders and results.replace("{slide}", name) in folders}
+    names = [name for name in SLIDES_BY_NAME if folders and results.replace("{slide}", name) in folders]
+    return dict.fromkeys(names, str(STARTED))
 
 
 def slides_of_batch(wildcards, output):
@@ -70,27 +77,42 @@ def slides_of_batch(wildcards, output):
 def batch_of_slide(wildcards):
     """Return the file that a slide's batch makes."""
     number = numbers().get((wildcards.experiment, wildcards.slide))
-    return collect(rules.predict_batch.output.done, experiment=wildcards.experiment, batch=number) if number else []
+    return collect(rules.outline_batch.output.done, experiment=wildcards.experiment, batch=number) if number else []
 
 
 def names_of_outputs(wildcards=None, output=None):
     """Return the names of the files that are made of a slide, by what they are."""
-    return {key: Path(path).name for key, path in rules.predict_slide.output.items()}
+    return {key: Path(path).name for key, path in rules.outline_slide.output.items()}
+
+
+def names_of_answer(wildcards, output):
+    """Return the names of the files that hold what the networks say of a slide, by what they are."""
+    return {key: Path(path).name for key, path in (ANSWER | PROBABILITY).items()}
+
+
+def place_of_answers(wildcards, output):
+    """Return the folder of what the networks say of the slides of an experiment."""
+    return str(Path(output.done).parents[3] / "answers" / wildcards.experiment)
+
+
+def place_of_answer(wildcards, output):
+    """Return the folder of what they say of a slide."""
+    return str(Path(output.summary).parents[3] / "answers" / wildcards.experiment / wildcards.slide)
 
 
 def place_of_batch(wildcards, output):
-    """Return where a batch keeps its results until they are taken over."""
-    return str(Path(output.done).parents[1] / ".predicted")
+    """Return where a batch keeps its outlines until they are taken over."""
+    return str(Path(output.done).parents[1] / ".outlined")
 
 
 def place_of_slide(wildcards, output):
-    """Return where a slide's results are until then."""
-    return str(Path(output.summary).parents[1] / ".predicted" / wildcards.slide)
+    """Return where a slide's outlines are until then."""
+    return str(Path(output.summary).parents[1] / ".outlined" / wildcards.slide)
 
 
 def log_of_slide(wildcards, output):
-    """Return the log of a slide's prediction, with {slide} for its name."""
-    return of_experiment(rules.predict_slide.log[0], wildcards.experiment)
+    """Return the log of a slide, with {slide} for its name."""
+    return of_experiment(rules.outline_slide.log[0], wildcards.experiment)
 
 
 def last_attempt(wildcards, attempt):
@@ -103,10 +125,11 @@ def failed_slides():
     """Return why slides were not predicted in this run, by their names."""
     found = {}
     for experiment, slide in numbers() if IN_BATCHES else ():
-        results = Path(of_experiment(rules.predict_slide.output.summary, experiment)).parents[1]
-        failed = results / ".predicted" / slide / "failed"
-        if failed.exists() and failed.stat().st_mtime > STARTED:
-            found[f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide] = failed.read_text(encoding="utf-8")
+        slides = Path(of_experiment(rules.outline_slide.output.summary, experiment)).parents[1]
+        for folder in (slides / ".outlined", slides.parents[1] / "answers" / experiment):
+            failed = folder / slide / "failed"
+            if failed.exists() and failed.stat().st_mtime > STARTED:
+                found[f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide] = failed.read_text(encoding="utf-8")
     return found
 
 
@@ -114,7 +137,7 @@ def slides_not_to_trust():
     """Return what is to be said of slides of this run that are unlike those that the models were trained on."""
     lines = []
     for experiment, slide in itertools.product(EXPERIMENTS, SLIDES_BY_NAME):
-        path = Path(of_experiment(rules.predict_slide.output.summary, experiment).replace("{slide}", slide))
+        path = Path(of_experiment(rules.outline_slide.output.summary, experiment).replace("{slide}", slide))
         if path.exists() and path.stat().st_mtime > STARTED:
             trust = json.loads(path.read_text(encoding="utf-8")).get("trust", {"word": None})
             if trust["word"] not in (None, "usual"):

@@ -49,6 +49,9 @@ SCORED = FOLDS if len(FOLDS) == 1 else [*FOLDS, "all_folds"]
 HELD_OUT = [part for part in PARTS if part == "test"]
 # Without their colours, whose change must not cut tiles or train again.
 CLASS_VALUES = [{key: class_[key] for key in ("name", "mask_value")} for class_ in SETTINGS["classes"]]
+CLASS_NAMES, CLASS_COLORS = (
+    [{key: class_[key] for key in keys} for class_ in SETTINGS["classes"]] for keys in (["name"], ["name", "color"])
+)
 OBJECTS = SETTINGS["objects"] and {
     "classes": object_classes(SETTINGS["objects"]),
     "shrink": SETTINGS["objects"]["shrink"],
@@ -57,9 +60,10 @@ OBJECTS = SETTINGS["objects"] and {
 MEASURED = SETTINGS["measurements"] is not None or any(row["regions"] for row in SLIDES)
 # What is left to the plan: nothing where all is given.
 PLANNED = [] if MODELS else list(planned_keys(SETTINGS))
-# How to predict is a matter of the machine, in part, for which nothing is predicted again.
+# How to predict is a matter of the machine, in part, and of what is made of the answer: neither predicts again.
 MACHINE = ("tile", "precision")
-PREDICTION = {key: value for key, value in SETTINGS["prediction"].items() if key not in MACHINE}
+OUTLINES = {key: SETTINGS["prediction"][key] for key in ("min_area_um2", "objects", "split_um")}
+PREDICTION = {key: value for key, value in SETTINGS["prediction"].items() if key not in {*MACHINE, *OUTLINES}}
 # What a file of a model, or of a slide, is found by in the report.
 MODEL_LABELS = {"experiment": "{experiment}", "fold": "{fold}"}
 SLIDE_LABELS = {"experiment": "{experiment}", "slide": "{slide}"}

@@ -340,12 +340,12 @@ def maps_of_suggested(wildcards):
 
 def annotations_of_suggested(wildcards):
     """Return the predicted outlines of those slides."""
-    return of_suggested(rules.predict_slide.output.annotations, wildcards)
+    return of_suggested(rules.outline_slide.output.annotations, wildcards)
 
 
 def summaries_of_suggested(wildcards):
     """Return the summaries of those slides, which name the classes."""
-    return of_suggested(rules.predict_slide.output.summary, wildcards)
+    return of_suggested(rules.outline_slide.output.summary, wildcards)
 
 
 def samples_of_suggested():
@@ -394,12 +394,12 @@ def slide_regions(wildcards):
 
 def outlines_of_slide(wildcards):
     """Return the outlines of a slide, if bands along a border are measured."""
-    return rules.predict_slide.output.annotations if (SETTINGS["measurements"] or {}).get("margins") else []
+    return rules.outline_slide.output.annotations if (SETTINGS["measurements"] or {}).get("margins") else []
 
 
 def objects_of_slide(wildcards):
     """Return the table of a slide's objects, if they are told apart."""
-    return rules.predict_slide.output.objects if OBJECTS else []
+    return rules.outline_slide.output.objects if OBJECTS else []
 
 
 def patient_of_slide(wildcards):

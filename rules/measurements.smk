@@ -7,8 +7,8 @@ In: predicted slides, and regions that a person has drawn. Out: <results>/slides
 rule measure_slide:
     """Areas and objects of a slide, by region and band."""
     input:
-        summary=rules.predict_slide.output.summary,
-        classes=rules.predict_slide.output.classes,
+        summary=rules.outline_slide.output.summary,
+        classes=rules.outline_slide.output.classes,
         annotations=outlines_of_slide,
         objects=objects_of_slide,
         regions=slide_regions,

@@ -1,12 +1,18 @@
-"""Predictions of whole slides.
+"""Predictions of whole slides, and what is made of them.
 
-In: trained or given models, and slides. Out: <slide>, and a summary of all.
+In: trained or given models, and slides. Out: <answer>, what the networks say, which is kept so that nothing is predicted
+twice; of that <slide>, what people and programs read, and a summary of all.
 """
 
-ON_REQUEST = {
-    **({"probability": "<slide>/probability.tif"} if SETTINGS["prediction"]["probability"] else {}),
-    **({"objects": "<slide>/objects.tsv.gz"} if OBJECTS else {}),
+ANSWER = {
+    "classes": "<answer>/classes.tif",
+    "confidence": "<answer>/confidence.tif",
+    **({"insides": "<answer>/insides.tif"} if OBJECTS else {}),
+    "picture": "<answer>/picture.jpg",
+    "about": "<answer>/about.json",
 }
+# It is delivered as the network has it.
+PROBABILITY = {"probability": "<slide>/probability.tif"} if SETTINGS["prediction"]["probability"] else {}
 # Each overlay adds 0.7 MB to the report: of many slides it has the sheet of small pictures alone.
 OVERLAY = "<slide>/overlay.jpg"
 FEW_SLIDES = len(SLIDES) * len(EXPERIMENTS) <= 30
@@ -16,7 +22,7 @@ SLIDE_OUTPUT = {
     "classes": "<slide>/classes.tif",
     "annotations": "<slide>/annotations.geojson.gz",
     "summary": "<slide>/summary.json",
-    **ON_REQUEST,
+    **({"objects": "<slide>/objects.tsv.gz"} if OBJECTS else {}),
     "overlay": shown(OVERLAY, "6. Slides", "overlay", **SLIDE_LABELS) if FEW_SLIDES else OVERLAY,
 }
 
@@ -24,11 +30,11 @@ SLIDE_OUTPUT = {
 if IN_BATCHES:
 
     rule list_batch:
-        """The slides of a batch, for its job, which would divide them anew."""
+        """The slides of a batch, for a job of it, which would divide them anew."""
         output:
-            slides=temp("<batches>/{batch}.slides.json"),
+            slides=temp("<batches>/{batch}.{stage}.slides.json"),
         log:
-            "<logs>/list_batch/{experiment}.{batch}.log",
+            "<logs>/list_batch/{experiment}.{batch}.{stage}.log",
         localrule: True
         conda:
             "../envs/data.yaml"
@@ -46,10 +52,10 @@ if IN_BATCHES:
             "printf %s {params.slides:q} > {output.slides:q} 2> {log:q}"
 
     rule predict_batch:
-        """Class maps, outlines, overlays and areas of several slides, by models that are read once."""
+        """What the networks say of several slides, by models that are read once."""
         input:
             models=prediction_models,
-            slides=rules.list_batch.output.slides,
+            slides="<batches>/{batch}.predict.slides.json",
             drawn=DEMO_SLIDES,
         output:
             done="<batches>/{batch}.json",
@@ -67,34 +73,67 @@ if IN_BATCHES:
             last_attempt=last_attempt,
         params:
             code=code("predict_batch"),
-            classes=SETTINGS["classes"],
+            classes=CLASS_NAMES,
             prediction=PREDICTION,
             objects=OBJECTS and OBJECTS["classes"],
             machine=on_this_machine,
-            place=place_of_batch,
-            outputs=names_of_outputs,
+            answers=place_of_answers,
+            files=names_of_answer,
             slide_log=log_of_slide,
         message:
             "Predict batch {wildcards.batch} of the slides with {wildcards.experiment}"
         script:
             "../scripts/predict_batch.py"
 
-    rule predict_slide:
+    rule outline_batch:
+        """Class maps, outlines, overlays and areas of several slides, of what the networks say of them."""
+        input:
+            predicted=rules.predict_batch.output.done,
+            slides="<batches>/{batch}.outline.slides.json",
+        output:
+            done="<batches>/{batch}.outlined.json",
+        log:
+            "<logs>/outline_batch/{experiment}.{batch}.log",
+        benchmark:
+            "<benchmarks>/outline_batch/{experiment}.{batch}.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 2
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(120),
+            last_attempt=last_attempt,
+        params:
+            code=code("outline_batch"),
+            classes=CLASS_COLORS,
+            outlines=OUTLINES,
+            objects=OBJECTS and OBJECTS["classes"],
+            answers=place_of_answers,
+            files=names_of_answer,
+            place=place_of_batch,
+            outputs=names_of_outputs,
+            slide_log=log_of_slide,
+        message:
+            "Outline batch {wildcards.batch} of the slides with {wildcards.experiment}"
+        script:
+            "../scripts/outline_batch.py"
+
+    rule outline_slide:
         """Class map, outlines, overlay and areas of a slide, as its batch has made them; none if it has failed there."""
         input:
-            models=prediction_models,
             slide=slide_file,
             companions=slide_companions,
             tissue=slide_tissue,
             batch=batch_of_slide,
         output:
             **SLIDE_OUTPUT,
+            **PROBABILITY,
         log:
-            "<logs>/predict_slide/{experiment}/{slide}.log",
+            "<logs>/outline_slide/{experiment}/{slide}.log",
         priority: 1
         localrule: True
         conda:
-            "../envs/network.yaml"
+            "../envs/data.yaml"
         container:
             None
         threads: 1
@@ -102,23 +141,28 @@ if IN_BATCHES:
             mem_mb=growing(100),
             runtime=growing(10),
         params:
-            code=code("predict_batch"),
-            mpp=slide_mpp,
-            classes=SETTINGS["classes"],
-            prediction=PREDICTION,
-            objects=OBJECTS and OBJECTS["classes"],
+            answer=place_of_answer,
             place=place_of_slide,
+            as_it_is=[Path(path).name for path in PROBABILITY.values()],
         message:
-            "Predict {wildcards.slide} with {wildcards.experiment}"
+            "Outline {wildcards.slide} of {wildcards.experiment}"
         shell:
             """
+            if [ -e {params.answer:q}/failed ]; then
+                cp {params.answer:q}/log {log:q}
+                exit 1
+            fi
             if [ ! -e {params.place:q}/log ]; then
                 printf '%s: is to be predicted again, run once more\\n' {wildcards.slide:q} | tee {log:q}
                 exit 1
             fi
-            cp {params.place:q}/log {log:q}
+            cat {params.answer:q}/log {params.place:q}/log >{log:q}
             [ -e {params.place:q}/digest ]
-            mv {params.place:q}/results/* "$(dirname {output.summary:q})"
+            folder="$(dirname {output.summary:q})"
+            mv {params.place:q}/results/* "$folder"
+            for name in {params.as_it_is:q}; do
+                ln -f {params.answer:q}/"$name" "$folder" || cp {params.answer:q}/"$name" "$folder"
+            done
             touch {output:q}
             rm -r {params.place:q}
             """
@@ -126,14 +170,15 @@ if IN_BATCHES:
 else:
 
     rule predict_slide:
-        """Class map, outlines, overlay and areas of a slide."""
+        """What the networks say of a slide."""
         input:
             models=prediction_models,
             slide=slide_file,
             companions=slide_companions,
             tissue=slide_tissue,
         output:
-            **SLIDE_OUTPUT,
+            **ANSWER,
+            **PROBABILITY,
         log:
             "<logs>/predict_slide/{experiment}/{slide}.log",
         benchmark:
@@ -148,7 +193,7 @@ else:
         params:
             code=code("predict_slide"),
             mpp=slide_mpp,
-            classes=SETTINGS["classes"],
+            classes=CLASS_NAMES,
             prediction=PREDICTION,
             objects=OBJECTS and OBJECTS["classes"],
             machine=on_this_machine,
@@ -158,20 +203,46 @@ else:
         script:
             "../scripts/predict_slide.py"
 
+    rule outline_slide:
+        """Class map, outlines, overlay and areas of a slide, of what the networks say of it."""
+        input:
+            **ANSWER,
+        output:
+            **SLIDE_OUTPUT,
+        log:
+            "<logs>/outline_slide/{experiment}/{slide}.log",
+        benchmark:
+            "<benchmarks>/outline_slide/{experiment}/{slide}.tsv"
+        conda:
+            "../envs/data.yaml"
+        threads: 2
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(120),
+        params:
+            code=code("outline_slide"),
+            classes=CLASS_COLORS,
+            outlines=OUTLINES,
+            objects=OBJECTS and OBJECTS["classes"],
+        message:
+            "Outline {wildcards.slide} of {wildcards.experiment}"
+        script:
+            "../scripts/outline_slide.py"
+
 
 if MODELS and workflow.is_main_process:
     checked(
         refuse_other_models,
         MODELS,
-        Path(rules.predict_slide.output.summary.replace("{experiment}", EXPERIMENTS[0])).parents[1],
+        Path(rules.outline_slide.output.summary.replace("{experiment}", EXPERIMENTS[0])).parents[1],
     )
 
 
 rule summarize_slides:
     """All slides at a glance, and their areas in one table."""
     input:
-        summaries=made(rules.predict_slide.output.summary, slide=list(SLIDES_BY_NAME), allow_missing=True),
-        overlays=made(rules.predict_slide.output.overlay, slide=list(SLIDES_BY_NAME), allow_missing=True),
+        summaries=made(rules.outline_slide.output.summary, slide=list(SLIDES_BY_NAME), allow_missing=True),
+        overlays=made(rules.outline_slide.output.overlay, slide=list(SLIDES_BY_NAME), allow_missing=True),
     output:
         table="<results>/slides/{experiment}/summary.tsv",
         table_html=shown(
@@ -203,6 +274,10 @@ rule summarize_slides:
 rule predict:
     """Predictions of all slides."""
     input:
-        made(rules.predict_slide.output, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        made(
+            [*rules.outline_slide.output, *(() if IN_BATCHES else PROBABILITY.values())],
+            experiment=EXPERIMENTS,
+            slide=list(SLIDES_BY_NAME),
+        ),
         branch(SLIDES, then=made(rules.summarize_slides.output, experiment=EXPERIMENTS)),
         branch(MODELS, otherwise=rules.split_patients.output),

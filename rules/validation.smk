@@ -65,7 +65,7 @@ rule evaluate:
         machine=on_this_machine,
         boundary_um=SETTINGS["scores"]["boundary_um"],
         objects=OBJECTS and OBJECTS["classes"],
-        min_area_um2=OBJECTS and PREDICTION["min_area_um2"],
+        min_area_um2=OBJECTS and OUTLINES["min_area_um2"],
     message:
         "Compare {wildcards.experiment}, {wildcards.fold}, with the masks of unseen patients"
     script:

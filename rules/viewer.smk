@@ -35,8 +35,8 @@ rule write_viewer:
     input:
         slide=slide_file,
         companions=slide_companions,
-        classes=rules.predict_slide.output.classes,
-        summary=rules.predict_slide.output.summary,
+        classes=rules.outline_slide.output.classes,
+        summary=rules.outline_slide.output.summary,
     output:
         page=directory("<results>/viewer/slides/{experiment}/{slide}"),
     log:
@@ -65,7 +65,7 @@ rule list_viewers:
     input:
         library=rules.fetch_openseadragon.output.library,
         pages=made(rules.write_viewer.output.page, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
-        summaries=made(rules.predict_slide.output.summary, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        summaries=made(rules.outline_slide.output.summary, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
     output:
         page="<results>/viewer/index.html",
     log:

@@ -30,7 +30,7 @@ from pathseg.network.checkpoint import Checkpoint
 from pathseg.network.devices import choose_devices
 from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
-from pathseg.prediction.objects import insides_of, reach_of
+from pathseg.prediction.objects import reach_of
 from pathseg.prediction.scaling import scaled
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
 from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects
@@ -119,7 +119,7 @@ def count_image(
         known = truth != IGNORE
         counts.add_pixels(truth[known], band.classes[known], band.probabilities[:, known], band.tissue[known])
         if small:
-            strips.append((truth, band.classes, *([insides_of(band)] if scoring.objects else [])))
+            strips.append((truth, band.classes, *([band.is_inside()] if scoring.objects else [])))
     if not small:
         log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], grid.width, grid.height)
         counts.too_large += 1
@@ -129,7 +129,7 @@ def count_image(
     told_apart: dict[int, np.ndarray] = {}
     if scoring.objects:
         # As far on the ground as in the model's pixels.
-        reach = max(1, round(reach_of(model) * view.downsample / grid.downsample))
+        reach = max(1, round(reach_of(model["objects"]["shrink"]) * view.downsample / grid.downsample))
         least = scoring.min_area_um2 / mpp**2 if mpp else 0
         names = [class_["name"] for class_ in scoring.classes]
         for index in map(names.index, scoring.objects):

@@ -14,7 +14,9 @@ from shapely.geometry import mapping
 
 from conftest import CLASSES, undecided_unet
 from pathseg.images.slides import open_slide
+from pathseg.prediction.answers import Answer
 from pathseg.prediction.inference import Predictor
+from pathseg.prediction.outputs import write_outputs
 from pathseg.prediction.slides import predict
 
 X, Y, WIDTH, HEIGHT = 640, 360, 800, 600
@@ -89,15 +91,19 @@ def test_class_map_outlines_and_viewer(slides, tmp_path):
     for path in slides:
         folder = tmp_path / path.stem
         folder.mkdir()
-        paths = {name: folder / name for name in ("classes", "annotations", "overlay.jpg")}
+        answer = {name: tmp_path / f"{path.stem}.{name}" for name in ("classes", "confidence", "picture", "about")}
+        row = {"slide": "s", "tissue": None}
+        about = predict(open_slide(path), row, [model], predictor, settings, answer)
+        answer["about"].write_text(json.dumps(about | {"seconds": 0.0}))
+        paths = {name: folder / name for name in ("classes", "annotations", "overlay.jpg", "summary")}
         paths["overlay"] = paths.pop("overlay.jpg")
-        slide = open_slide(path)
-        row = {"slide": "s", "key": "e/s", "tissue": None}
-        summary = predict(slide, row, [model], predictor, settings, COLORS, paths)
+        outputs = {name: str(path) for name, path in paths.items()}
+        summary = write_outputs(Answer(answer), "e/s", CLASSES, settings, None, outputs)
+        paths["summary"].unlink()
         view = write_viewer.view_of(str(path), summary["mpp"], 0.5)
         write_viewer.write_page(folder / "page", view, str(paths["classes"]), summary, COLORS, 1)
         found.append({str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()})
-        assert summary["origin"] == ((X, Y) if path is slides[0] else (0, 0))
+        assert about["origin"] == ((X, Y) if path is slides[0] else (0, 0))
     assert found[0].keys() == found[1].keys()
     assert [name for name in found[0] if found[0][name] != found[1][name]] == []
     assert any(name.startswith("page/slide/") for name in found[0])

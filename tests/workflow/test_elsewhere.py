@@ -89,7 +89,7 @@ def test_the_demos_configuration_is_not_laid_under_a_given_model(model, tmp_path
     (workflow.folder / "config").mkdir()
     (workflow.folder / "config/config.yaml").write_text("classes: 5\n")
     (workflow.folder / "a.tif").touch()
-    assert workflow.planned("predict", *options, "--config", f"model={model}", "slides=a.tif")["predict_slide"] == 1
+    assert workflow.planned("predict", *options, "--config", f"model={model}", "slides=a.tif")["outline_slide"] == 1
     assert "classes: 5" in workflow.snakemake("predict", *options, "--dry-run", check=False)
 
 
@@ -116,9 +116,10 @@ def test_a_fresh_clone_predicts_the_slides_of_the_demo(model, tmp_path):
     planned = workflow.planned("predict", "--config", f"model={model}")
     assert planned == {
         "make_demo_slides": 1,
-        "list_batch": 1,
+        "list_batch": 2,
         "predict_batch": 1,
-        "predict_slide": 2,
+        "outline_batch": 1,
+        "outline_slide": 2,
         "summarize_slides": 1,
         "predict": 1,
     }
@@ -148,8 +149,8 @@ def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
     shutil.rmtree(tmp_path / "results/slides")
     batches = tmp_path / "results/slides/default/.batches"
     batches.mkdir(parents=True)
-    slide = {"slide": "slide 0", "path": "data/slide 0.tif", "mpp": None, "tissue": None, "digest": "x"}
-    (batches / "1.slides.json").write_text(json.dumps([slide]))
+    slide = {"slide": "slide 0", "path": "data/slide 0.tif", "mpp": None, "tissue": None, "digest": "x", "run": None}
+    (batches / "1.predict.slides.json").write_text(json.dumps([slide]))
     job = (
         "--cores",
         "1",
@@ -161,4 +162,4 @@ def test_a_job_does_not_look_at_the_files_of_others(finished, tmp_path):
     )
     assert "two slides have the name 'slide 1'" in workflow.snakemake("predict", "--dry-run", check=False)
     workflow.snakemake(*job, "--allowed-rules", "predict_batch", "--nolock")
-    assert (batches.parent / ".predicted/slide 0/results/classes.tif").is_file()
+    assert (tmp_path / "results/answers/default/slide 0/classes.tif").is_file()

@@ -66,8 +66,14 @@ def test_models_are_calibrated_and_looked_at_on_validation_patients(finished):
 
 
 def test_every_job_has_a_log_and_a_benchmark(finished):
-    jobs = ["split_patients", "build_database/val", "train_unet/default.holdout", "predict_batch/default.1"]
-    for job in (*jobs, "predict_slide/default/slide 1"):
+    jobs = [
+        "split_patients",
+        "build_database/val",
+        "train_unet/default.holdout",
+        "predict_batch/default.1",
+        "outline_batch/default.1",
+    ]
+    for job in (*jobs, "outline_slide/default/slide 1"):
         assert (finished.folder / f"results/logs/{job}.log").is_file()
     for job in jobs:
         assert "max_rss" in (finished.folder / f"results/benchmarks/{job}.tsv").read_text()

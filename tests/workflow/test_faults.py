@@ -27,18 +27,22 @@ from workflow_conftest import job_of, write_slide
 
 DATABASE = "results/databases/train.h5"
 MODEL = "results/models/default/holdout/trained.pt"
-SLIDE = "results/slides/default/slide 0"
+SLIDE, ANSWER = "results/slides/default/slide 0", "results/answers/default/slide 0"
 # The file that a rule makes (last), and what tells that it is in the middle of it.
 STAGES = {
     "build_database": (DATABASE, "results/databases/.*.part.train.h5"),
     "train_unet": (MODEL, "results/models/default/holdout/.state/tensorboard"),
-    "predict_batch": (f"{SLIDE}/summary.json", "results/slides/default/.predicted/slide 0/results/.*.part.*"),
+    "predict_batch": (f"{SLIDE}/summary.json", "results/answers/default/slide 0/.*.part.*"),
 }
 
 
 def undo(project, stage):
     """Remove what a stage has made, and return the name of the file that asks for it."""
-    shutil.rmtree(project.folder / SLIDE) if stage == "predict_batch" else (project.folder / STAGES[stage][0]).unlink()
+    if stage == "predict_batch":
+        shutil.rmtree(project.folder / SLIDE)
+        shutil.rmtree(project.folder / ANSWER)
+    else:
+        (project.folder / STAGES[stage][0]).unlink()
     return STAGES[stage][0]
 
 

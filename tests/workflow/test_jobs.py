@@ -11,7 +11,7 @@ from workflow_conftest import copy_workflow, write_project
 PARTS = ["fold1", "fold2", "test", "fold1", "fold2"]
 GPU_RULES = {"train_unet", "calibrate_model", "render_panels", "evaluate", "predict_batch", "map_disagreement"}
 # What takes no time has no record of it, nor what reads those of the others.
-UNTIMED = {"list_batch", "predict_slide", "summarize_run"}
+UNTIMED = {"list_batch", "outline_slide", "summarize_run"}
 SLIDES = ["results/slides/{}/slide 0", "results/slides/{}/slide 1"]
 
 
@@ -91,7 +91,7 @@ INPUTS = {
     "results/slides/a/.batches/1.json": [
         model("a", "fold1"),
         model("a", "fold2"),
-        "results/slides/a/.batches/1.slides.json",
+        "results/slides/a/.batches/1.predict.slides.json",
     ],
     "results/slides/b/summary.tsv": [
         f"{slide}/{name}".format("b") for name in ("summary.json", "overlay.jpg") for slide in SLIDES
@@ -140,15 +140,13 @@ def test_a_job_gets_its_files_in_order(jobs, output):
 @pytest.mark.parametrize(("number", "tissue"), [(0, ["data/masks/0.png"]), (1, [])])
 def test_a_slide_is_predicted_by_all_folds_where_its_tissue_is(jobs, number, tissue):
     (job,) = (
-        job for job in jobs.values() if job["rule"] == "predict_slide" and f"a/slide {number}/classes" in job["output"]
+        job for job in jobs.values() if job["rule"] == "outline_slide" and f"a/slide {number}/classes" in job["output"]
     )
-    assert job["input"].split(", ") == [
-        model("a", "fold1"),
-        model("a", "fold2"),
-        f"data/slide {number}.tif",
-        *tissue,
-        "results/slides/a/.batches/1.json",
-    ]
+    batches = "results/slides/a/.batches"
+    assert job["input"].split(", ") == [f"data/slide {number}.tif", *tissue, f"{batches}/1.outlined.json"]
+    assert jobs[f"{batches}/1.outlined.json"]["input"].split(", ")[0] == f"{batches}/1.json"
+    models = [model("a", "fold1"), model("a", "fold2")]
+    assert jobs[f"{batches}/1.json"]["input"].split(", ")[:2] == models
 
 
 def test_nothing_is_suggested_where_models_were_chosen_or_are_scored(tmp_path):

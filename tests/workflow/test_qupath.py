@@ -73,9 +73,10 @@ def test_a_second_run_adds_a_slide_and_leaves_what_a_person_has_done(with_projec
     (project.folder / "data/slide 2.tif").write_bytes((project.folder / "data/slide 0.tif").read_bytes())
     (project.folder / "data/slides.tsv").write_text("slide\nslide 0.tif\nslide 1.tif\nslide 2.tif\n")
     assert project.planned("qupath") == {
-        "list_batch": 1,
+        "list_batch": 2,
         "predict_batch": 1,
-        "predict_slide": 1,
+        "outline_batch": 1,
+        "outline_slide": 1,
         "write_qupath_project": 1,
         "qupath": 1,
     }

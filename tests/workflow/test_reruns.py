@@ -19,13 +19,15 @@ AFTER_TRAINING = {
     "summarize_scores": 1,
     "write_model_card": 1,
     "compare_experiments": 1,
-    "list_batch": 1,
+    "list_batch": 2,
     "predict_batch": 1,
-    "predict_slide": 2,
+    "outline_batch": 1,
+    "outline_slide": 2,
     "summarize_slides": 1,
     "summarize_run": 1,
 }
-PREDICTED = {"list_batch": 1, "predict_batch": 1, "predict_slide": 2, "summarize_slides": 1, "summarize_run": 1}
+OUTLINED = {"list_batch": 1, "outline_batch": 1, "outline_slide": 2, "summarize_slides": 1, "summarize_run": 1}
+PREDICTED = OUTLINED | {"list_batch": 2, "predict_batch": 1}
 RESCORED = {"evaluate": 1, "summarize_scores": 1, "write_model_card": 1, "compare_experiments": 1, "summarize_run": 1}
 
 
@@ -60,7 +62,7 @@ def test_the_preview_follows_what_it_shows(project):
 def test_a_new_slide_is_predicted_alone(project):
     write_slide(project.folder / "data/new.tif", cv2.imread(str(project.folder / "data/images/0.png")))
     project.edit("data/slides.tsv", lambda text: text + "new.tif\n")
-    assert project.planned() == PREDICTED | {"predict_slide": 1}
+    assert project.planned() == PREDICTED | {"outline_slide": 1}
 
 
 def test_a_changed_setting_of_pictures_draws_them(project):
@@ -84,8 +86,8 @@ def test_a_changed_class_colour_does_not_train(project):
         "write_model_card",
         "compare_experiments",
         "list_batch",
-        "predict_batch",
-        "predict_slide",
+        "outline_batch",
+        "outline_slide",
         "summarize_slides",
         "summarize_run",
     }
@@ -100,9 +102,9 @@ def test_how_a_machine_predicts_is_no_reason_to_predict_again(project):
     assert project.planned() == {"summarize_run": 1}
 
 
-def test_another_smallest_area_predicts_slides(project):
+def test_another_smallest_area_outlines_slides_anew(project):
     project.configure(prediction={"min_area_um2": 3})
-    assert project.planned() == PREDICTED
+    assert project.planned() == OUTLINED
 
 
 def test_changed_tiles_keep_the_split(project):
@@ -115,7 +117,7 @@ def test_changed_tiles_keep_the_split(project):
     [
         ("scripts/summarize_slides.py", {"summarize_slides": 1, "summarize_run": 1}),
         ("scripts/render_panels.py", {"render_panels": 1, "summarize_run": 1}),
-        ("scripts/pathseg/labels/outlines.py", {**RESCORED, **PREDICTED}),
+        ("scripts/pathseg/labels/outlines.py", {**RESCORED, **OUTLINED}),
         ("scripts/pathseg/network/losses.py", {"preview_batches": 1, **AFTER_TRAINING}),
     ],
 )

@@ -36,9 +36,10 @@ def test_the_plan_is_the_same_wherever_results_are_kept(tmp_path):
     planned = workflow.planned("all", "view", "export", *kept_in(tmp_path / "kept"))
     here = workflow.planned("all", "view", "export")
     # What a plugin keeps is fetched for each slide by itself.
-    assert here.pop("list_batch") == here.pop("predict_batch") == 1
+    assert [here.pop(rule) for rule in ("list_batch", "predict_batch", "outline_batch")] == [2, 1, 1]
+    assert planned.pop("predict_slide") == 2
     assert planned == here
-    assert planned["predict_slide"] == 2
+    assert planned["outline_slide"] == 2
 
 
 @pytest.mark.skipif(not shutil.which("sbatch"), reason="Slurm is not installed")
@@ -206,7 +207,7 @@ def test_all_is_made_of_files_in_a_bucket(fetched):
 @pytest.mark.timeout(600)
 def test_what_is_changed_in_the_bucket_is_done_again_alone(fetched, s3):
     renewed(s3, "scans/series/DCM_2.dcm")
-    assert fetched.planned() == {"predict_slide": 1, "summarize_slides": 1, "summarize_run": 1}
+    assert fetched.planned() == {"predict_slide": 1, "outline_slide": 1, "summarize_slides": 1, "summarize_run": 1}
     image = fetched.rows_of_part("val")[0]["image"].rpartition("hospital/")[2]
     renewed(s3, image)
     planned = fetched.planned(f"{MODEL}/trained.pt", "results/databases/train.h5")

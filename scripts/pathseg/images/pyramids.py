@@ -2,6 +2,7 @@
 
 import itertools
 import queue
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -46,19 +47,26 @@ class PyramidWriter:
         Colours of values 0 ... n-1 as #rrggbb, or None for grey levels.
     planes
         Planes to expect in each strip; 0 for strips [h, W] without a plane axis.
+    reduced
+        Whether to write the reduced levels, without which it is no pyramid.
     """
 
     def __init__(
-        self, path: Path, width: int, height: int, mpp: float | None, colors: list[str] | None = None, planes: int = 0
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        mpp: float | None,
+        colors: list[str] | None = None,
+        planes: int = 0,
+        reduced: bool = True,
     ) -> None:
-        self.path, self.width, self.height, self.planes = path, width, height, planes
+        self.path, self.width, self.height, self.planes, self._reduced = path, width, height, planes, reduced
         self._options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "tile": (TIFF_TILE,) * 2}
         self._options |= {"dtype": np.uint8, "metadata": None, "software": f"pathseg {__version__}"}
         self._mpp = mpp
         if colors is not None:
-            colormap = np.zeros((3, 256), np.uint16)
-            colormap[:, : len(colors)] = np.array([rgb_of(color) for color in colors], np.uint16).T * 257
-            self._options |= {"photometric": "palette", "colormap": colormap}
+            self._options |= {"photometric": "palette", "colormap": _colormap(colors)}
         if planes:
             self._options |= {"planarconfig": "separate", "photometric": "minisblack"}
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(STRIPS_WAITING)
@@ -94,7 +102,7 @@ class PyramidWriter:
 
     def _write(self) -> None:
         with tempfile.TemporaryFile(dir=self.path.parent) as scratch:
-            levels = _Levels(scratch, self.planes, self.width, self.height)
+            levels = _Levels(scratch, self.planes, self.width, self.height, self._reduced)
             big = self.width * self.height * max(self.planes, 1) * 4 // 3 > BIG_BYTES
             with tifffile.TiffWriter(self.path, bigtiff=big) as tiff:
                 for level, (height, width) in enumerate(levels.shapes):
@@ -154,12 +162,12 @@ class _Levels:
         The level that is written as strips come: the finest of planes, else the one after it.
     """
 
-    def __init__(self, scratch: BinaryIO, planes: int, width: int, height: int) -> None:
+    def __init__(self, scratch: BinaryIO, planes: int, width: int, height: int, reduced: bool) -> None:
         self._scratch, self._n_planes = scratch, max(planes, 1)
         self._halved = (lambda pixels, _: block_mean(pixels, 2)) if planes else most_of_four
         self.streamed = 0 if planes else 1
         self.shapes = [(height, width)]
-        while max(self.shapes[-1]) > TIFF_TILE:
+        while reduced and max(self.shapes[-1]) > TIFF_TILE:
             height, width = self.shapes[-1]
             self.shapes.append((-(-height // 2), -(-width // 2)))
         sizes = [self._n_planes * level_height * level_width for level_height, level_width in self.shapes]
@@ -280,3 +288,18 @@ def encoded(tile: np.ndarray) -> bytes:
 def _encoded_plain(value: int) -> bytes:
     """Compress a tile that has one value, as most of a slide's glass has."""
     return zlib.compress(np.full((TIFF_TILE, TIFF_TILE), value, np.uint8), COMPRESSION_LEVEL)
+
+
+def _colormap(colors: list[str]) -> np.ndarray:
+    """Return the palette of a TIFF, uint16 [3, 256]: colours of values 0 ... n-1, and black."""
+    colormap = np.zeros((3, 256), np.uint16)
+    colormap[:, : len(colors)] = np.array([rgb_of(color) for color in colors], np.uint16).T * 257
+    return colormap
+
+
+def painted(source: Path, path: Path, colors: list[str]) -> None:
+    """Copy a pyramid that has a palette, and give the copy another one: colours of values 0 ... n-1 as #rrggbb."""
+    shutil.copyfile(source, path)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for page in tiff.pages:
+            page.aspage().tags["ColorMap"].overwrite(_colormap(colors).ravel().tolist())

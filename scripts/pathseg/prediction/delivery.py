@@ -19,7 +19,8 @@ from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
 from pathseg.network.precision import prediction_type
 from pathseg.network.unet import UNet
-from pathseg.prediction.inference import Band, Predictor, predict_bands
+from pathseg.prediction.bands import Band
+from pathseg.prediction.inference import Predictor, predict_bands
 
 # Side in pixels, about, of the parts that are predicted if something in or beside them is known.
 KNOWN_SQUARE = 64

@@ -23,6 +23,7 @@ from pathseg.memory import give_back_memory, memory_errors_explained
 from pathseg.network.folding import cast, folded
 from pathseg.network.probabilities import argmax, softmax
 from pathseg.network.unet import UNet, receptive_radius, smallest_input
+from pathseg.prediction.bands import Band
 from pathseg.prediction.traits import REACHES, Glimpse, Traits
 
 logger = logging.getLogger("pathseg")
@@ -42,31 +43,6 @@ MEMORY_BYTES = 5 * 2**28
 # Pixels of a band, and bytes of its probabilities: its height is lowered for wide slides and many classes. Up to five
 # bands are alive, where they wait to be written.
 BAND_PIXELS, BAND_BYTES = 3 * 2**24, 2**29
-
-
-@dataclass(frozen=True)
-class Band:
-    """A strip of a prediction across the whole slide.
-
-    Attributes
-    ----------
-    y : int
-        First row, in pixels of the view.
-    classes : numpy.ndarray
-        uint8 [h, W], class indices: of the highest of these probabilities, the first of equals.
-    probabilities : numpy.ndarray
-        uint8 [C, h, W], probability times 255.
-    tissue : numpy.ndarray
-        bool [h, W], what was looked at; the rest has class 0.
-    insides : numpy.ndarray or None
-        uint8 [h, W], probability times 255 of being inside of an object, if the networks have learned it.
-    """
-
-    y: int
-    classes: np.ndarray
-    probabilities: np.ndarray
-    tissue: np.ndarray
-    insides: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

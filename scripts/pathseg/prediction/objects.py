@@ -1,4 +1,4 @@
-"""Objects as they are delivered: what is inside of one, and the table of all objects of a slide."""
+"""Objects as they are delivered: how far they reach, and the table of all objects of a slide."""
 
 import gzip
 from pathlib import Path
@@ -9,26 +9,16 @@ import numpy as np
 import pandas as pd
 
 from pathseg.labels.objects import Objects, measure
-from pathseg.network.checkpoint import Checkpoint
-from pathseg.prediction.inference import Band
 from pathseg.table_files import tsv_text
 
 # How far objects grow from their insides, in multiples of how far these lie from their rims: what is farther from any
 # inside is no part of the object beside it.
 REACH = 8
-# The least probability times 255 of what is inside: more likely inside than not.
-INSIDE = 128
 
 
-def reach_of(model: Checkpoint) -> int:
-    """Return how far objects grow from their insides, in pixels of the model."""
-    return REACH * model["objects"]["shrink"]
-
-
-def insides_of(band: Band) -> np.ndarray:
-    """Return what is inside of objects in a band of a network that has learned it: bool [h, W]."""
-    assert band.insides is not None
-    return band.insides >= INSIDE
+def reach_of(shrink: int) -> int:
+    """Return how far objects grow from their insides, which lie so far from their rims, in pixels of the model."""
+    return REACH * shrink
 
 
 def measured(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.sparse import csr_array
 
-from pathseg.prediction.inference import Band
+from pathseg.prediction.bands import Band
 
 # Numbers, pixels times classes, that are scaled at a time.
 STRIP_NUMBERS = 2**23

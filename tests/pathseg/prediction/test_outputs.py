@@ -10,27 +10,19 @@ from shapely.geometry import shape
 from skimage.measure import label, regionprops_table
 
 from conftest import pixels_inside
-from pathseg.images.resampling import ResampledSlide
-from pathseg.images.slides import Level, Slide
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.separation import separate
-from pathseg.prediction.inference import Band
-from pathseg.prediction.outputs import SlideOutputs, class_rows
+from pathseg.prediction.answers import Answer, AnswerRows, AnswerWriter
+from pathseg.prediction.bands import Band
+from pathseg.prediction.objects import reach_of
+from pathseg.prediction.outputs import SlideOutputs
 from pathseg.scores.objects import connected
 
 NAMES, COLORS = ["stroma", "gland", "nerve"], ["#999999", "#0072b2", "#d55e00"]
 
 
-def view_of(height, width, downsample):
-    """A view of a slide without pixels."""
-    size = (round(width * downsample), round(height * downsample))
-    return ResampledSlide(Slide("s.tif", [Level(*size, 1.0)], 0.25, None, "none"), downsample)
-
-
-def bands_of(classes, probabilities, tissue, height, insides):
-    for y in range(0, len(classes), height):
-        rows = slice(y, y + height)
-        yield Band(y, classes[rows], probabilities[:, rows], tissue[rows], None if insides is None else insides[rows])
+SHRINK = 1
+REACH = reach_of(SHRINK)
 
 
 def write(
@@ -43,18 +35,48 @@ def write(
     height=64,
     mpp=0.25,
     insides=None,
-    **more,
+    split_um=None,
+    objects="annotation",
+    told_apart=(),
 ):
-    names = ["classes", "annotations", "probability", *(["objects"] if insides is not None else [])]
-    paths = {name: tmp_path / name for name in names}
+    """Write a prediction as an answer, in bands of a height, and make outputs of it, cut as high."""
     probabilities = np.full((3, *classes.shape), 204, np.uint8) if probabilities is None else probabilities
     tissue = np.ones(classes.shape, bool) if tissue is None else tissue
-    view = view_of(*classes.shape, downsample)
-    with SlideOutputs(paths, view, mpp, NAMES, COLORS, min_area, "s", **more) as outputs:
-        for band in bands_of(classes, probabilities, tissue, height, insides):
-            outputs.add(band)
+    names = ["classes", "confidence", "about", *(["insides"] if insides is not None else [])]
+    paths = {name: tmp_path / f"{name}.answer" for name in names}
+    with AnswerWriter(paths, classes.shape[::-1], mpp, 3) as writer:
+        for y in range(0, len(classes), height):
+            rows = slice(y, y + height)
+            inside = None if insides is None else insides[rows]
+            writer.add(Band(y, classes[rows], probabilities[:, rows], tissue[rows], inside))
+    paths["about"].write_text(json.dumps(about(classes.shape, downsample, mpp)))
+    answer = Answer(paths)
+    settings = {"min_area_um2": min_area, "split_um": split_um, "objects": objects}
+    outputs = {name: tmp_path / name for name in ("annotations", *(["objects"] if insides is not None else []))}
+    with SlideOutputs(outputs, answer.about, COLORS, settings, "s", list(told_apart)) as written:
+        for rows in answer.rows():
+            for top in range(0, len(rows.classes), height):
+                part = slice(top, top + height)
+                maps = (rows.classes, rows.confidence)
+                inside = None if insides is None else rows.insides[part]
+                written.add(AnswerRows(rows.y + top, *(each[part] for each in maps), inside))
     features = json.loads(gzip.decompress((tmp_path / "annotations").read_bytes()))["features"]
-    return outputs, features
+    return written, features
+
+
+def about(shape, downsample, mpp):
+    """Return what is known of a slide whose model's pixels are so many times as large as its own."""
+    width, height = (round(side * downsample) for side in shape[::-1])
+    return {
+        "width": width,
+        "height": height,
+        "mpp": mpp,
+        "model_width": shape[1],
+        "model_height": shape[0],
+        "model_mpp": mpp and mpp * width / shape[1],
+        "names": NAMES,
+        "shrink": SHRINK,
+    }
 
 
 def test_sums_by_hand(tmp_path):
@@ -62,7 +84,7 @@ def test_sums_by_hand(tmp_path):
     probabilities = np.array([[[204, 51], [51, 255]], [[51, 204], [102, 0]], [[0, 0], [102, 0]]], np.uint8)
     tissue = np.array([[True, True], [True, False]])
     outputs, _ = write(tmp_path, classes, probabilities, tissue)
-    stroma, gland, nerve = class_rows(outputs, NAMES)
+    stroma, gland, nerve = outputs.class_rows()
     assert (stroma["pixels"], gland["pixels"], nerve["pixels"]) == (1, 2, 0)
     assert gland["area_mm2"] == pytest.approx(2 * 0.5**2 / 1e6, abs=1e-6)
     assert (stroma["mean_probability"], gland["mean_probability"]) == (0.8, 0.6)
@@ -75,13 +97,13 @@ def test_annotations_burnt_back_give_the_class_map(tmp_path, rng, downsample):
     classes = (rng.random((20, 30)) * 3).astype(np.uint8).repeat(8, 0).repeat(8, 1)[:150, :230]
     _, features = write(tmp_path, classes, downsample=downsample)
     (tmp_path / "a.geojson").write_text(json.dumps(features))
-    slide = view_of(*classes.shape, downsample).slide
+    width, height = round(230 * downsample), round(150 * downsample)
     burnt = np.zeros_like(classes)
     for annotation in read_annotations(tmp_path / "a.geojson"):
-        scale = (230 / slide.width, 150 / slide.height)
+        scale = (230 / width, 150 / height)
         burnt[pixels_inside(annotation.polygon, (0, 0, 230, 150), scale)] = NAMES.index(annotation.name)
     assert (burnt == classes).mean() > 0.999
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "classes"), classes)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "classes.answer"), classes)
 
 
 def test_small_regions_are_left_out_of_the_annotations_alone(tmp_path):
@@ -91,13 +113,13 @@ def test_small_regions_are_left_out_of_the_annotations_alone(tmp_path):
     outputs, features = write(tmp_path, classes, min_area=10)
     assert [shape(feature["geometry"]).area for feature in features] == [400]
     assert features[0]["properties"]["measurements"] == {"Mean probability": 0.8, "Area µm²": 25.0}
-    assert class_rows(outputs, NAMES)[1]["pixels"] == 104
+    assert outputs.class_rows()[1]["pixels"] == 104
 
 
 def test_a_giant_region_is_split_and_counted_once(tmp_path):
     classes = np.ones((50, 70), np.uint8)
     outputs, features = write(tmp_path, classes, split_um=10, objects="detection")
-    assert class_rows(outputs, NAMES)[1]["regions"] == 1
+    assert outputs.class_rows()[1]["regions"] == 1
     # 10 µm are 20 pixels of the class map, and 40 of the slide.
     assert len(features) == 3 * 4
     assert max(shape(feature["geometry"]).length for feature in features) == 160
@@ -122,8 +144,9 @@ def test_without_a_pixel_size_no_region_is_left_out_and_that_is_said(tmp_path, c
 
 
 def test_an_error_leaves_the_caller_its_error(tmp_path):
-    paths = {name: tmp_path / name for name in ("classes", "annotations")}
-    with pytest.raises(KeyError), SlideOutputs(paths, view_of(10, 10, 1), None, NAMES, COLORS, 0, "s"):
+    settings = {"min_area_um2": 0, "split_um": None, "objects": "annotation"}
+    paths = {"annotations": tmp_path / "annotations"}
+    with pytest.raises(KeyError), SlideOutputs(paths, about((10, 10), 1, None), COLORS, settings, "s", []):
         raise KeyError
 
 
@@ -137,8 +160,8 @@ def drawn_objects():
 @pytest.mark.parametrize("height", [7, 64, 200])
 def test_objects_told_apart_are_those_of_the_whole_map_whatever_the_bands(tmp_path, height):
     classes, insides = drawn_objects()
-    outputs, features = write(tmp_path, classes, height=height, insides=insides, told_apart={1: 6}, mpp=0.25)
-    wanted = separate(classes == 1, insides == 128, 6)
+    outputs, features = write(tmp_path, classes, height=height, insides=insides, told_apart=(1,), mpp=0.25)
+    wanted = separate(classes == 1, insides == 128, REACH)
     table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
     assert len(table) == wanted.max() > 2 * connected(classes == 1).max()
     of_objects = [f for f in features if f["properties"]["classification"]["name"] == "gland"]
@@ -148,7 +171,7 @@ def test_objects_told_apart_are_those_of_the_whole_map_whatever_the_bands(tmp_pa
     places = np.stack([own["centroid-1"] + 0.5, own["centroid-0"] + 0.5, own["area"] / 2]).T / 2
     found = table[["x_um", "y_um", "area_um2"]].to_numpy()
     np.testing.assert_allclose(found[np.lexsort(found.T)], places[np.lexsort(places.T.round(2))], atol=0.011)
-    rows = class_rows(outputs, NAMES)
+    rows = outputs.class_rows()
     assert rows[1]["objects"] == rows[1]["regions"] == len(table)
     assert "objects" not in rows[2]
     assert rows[2]["regions"] == len(features) - len(of_objects) == label(classes == 2, connectivity=1).max()
@@ -156,29 +179,29 @@ def test_objects_told_apart_are_those_of_the_whole_map_whatever_the_bands(tmp_pa
 
 def test_small_objects_are_left_out_of_table_and_outlines_alike(tmp_path):
     classes, insides = drawn_objects()
-    _, features = write(tmp_path, classes, insides=insides, told_apart={1: 6, 2: 6}, min_area=5)
+    _, features = write(tmp_path, classes, insides=insides, told_apart=(1, 2), min_area=5)
     table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
     assert table["area_um2"].min() >= 5
     assert len(features) == len(table)
     assert set(table["class"]) == {"gland", "nerve"}
-    wanted = [separate(classes == index, insides == 128, 6) for index in (1, 2)]
+    wanted = [separate(classes == index, insides == 128, REACH) for index in (1, 2)]
     assert len(table) == sum((np.bincount(numbers.ravel())[1:] >= 20).sum() for numbers in wanted)
 
 
 def test_objects_of_a_slide_without_a_pixel_size_are_measured_in_its_pixels(tmp_path):
     classes, insides = drawn_objects()
-    _, features = write(tmp_path, classes, insides=insides, told_apart={1: 6}, mpp=None)
+    _, features = write(tmp_path, classes, insides=insides, told_apart=(1,), mpp=None)
     table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
-    assert table["area_px2"].sum() == 4 * (separate(classes == 1, insides == 128, 6) > 0).sum()
+    assert table["area_px2"].sum() == 4 * (separate(classes == 1, insides == 128, REACH) > 0).sum()
     assert table["x_px"].max() < 280
     assert "Area px²" in features[-1]["properties"]["measurements"] or len(features) > len(table)
 
 
 def test_no_object_at_all_is_a_table_without_rows(tmp_path):
     classes = np.zeros((40, 40), np.uint8)
-    outputs, features = write(tmp_path, classes, insides=classes, told_apart={1: 6})
+    outputs, features = write(tmp_path, classes, insides=classes, told_apart=(1,))
     assert features == []
     table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
     assert len(table) == 0
     assert table.columns[:4].tolist() == ["object", "class", "x_um", "y_um"]
-    assert class_rows(outputs, NAMES)[1]["objects"] == 0
+    assert outputs.class_rows()[1]["objects"] == 0

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pathseg.prediction.inference import Band
+from pathseg.prediction.bands import Band
 from pathseg.prediction.scaling import STRIP_NUMBERS, axis_weights, scaled
 
 
