@@ -53,6 +53,7 @@ bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial
 	PYTHONPATH=scripts python benchmarks/resampling.py
 	PYTHONPATH=scripts python benchmarks/training.py
 	PYTHONPATH=scripts python benchmarks/reading.py
+	PYTHONPATH=scripts python benchmarks/pipeline.py
 	python benchmarks/scale.py
 	PYTHONPATH=scripts python benchmarks/batches.py
 

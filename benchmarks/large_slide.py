@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import tifffile
 import torch
+from pipeline import keep_answer, outline
 from prediction import train
 
 from pathseg.images.resampling import ResampledSlide
@@ -30,7 +31,6 @@ from pathseg.network.devices import choose_devices
 from pathseg.network.precision import prediction_type
 from pathseg.network.unet import UNet
 from pathseg.prediction.inference import Predictor, predict_bands
-from pathseg.prediction.outputs import SlideOutputs
 from pathseg_demo.synthesis import draw_field, draw_patient
 
 TILE = 512
@@ -96,15 +96,16 @@ def predict_one(slide_path: Path, model: Path, wf: int, threads: int) -> None:
     started = time.perf_counter()
     slide = open_slide(slide_path)
     view, tissue = ResampledSlide(slide, 1.0), find_tissue(slide)
-    paths = {"classes": slide_path.with_suffix(".classes"), "annotations": slide_path.with_suffix(".gz")}
-    with SlideOutputs(paths, view, 0.5, ["stroma", "epithelium"], ["#999999", "#0072b2"], 0, "x") as outputs:
-        for band in predict_bands(view, predictor, None, tissue):
-            outputs.add(band)
+    answer = keep_answer(view, predict_bands(view, predictor, None, tissue), slide_path.parent)
+    predicted = time.perf_counter()
+    outputs = outline(answer, slide_path.with_suffix(".gz"))
+    outlines = time.perf_counter() - predicted
     result = {
-        "seconds": time.perf_counter() - started,
+        "seconds": predicted + outlines - started,
+        "answer_mb": sum(path.stat().st_size for path in answer.paths.values()) / 1e6,
         "tissue_mpx": int(outputs.pixels.sum()) / 1e6,
         "memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "stages": predictor.seconds | outputs.seconds,
+        "stages": predictor.seconds | {"outlines": outlines},
         "regions": int(outputs.regions.sum()),
     }
     print(json.dumps(result))
@@ -129,7 +130,8 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         rate = result["tissue_mpx"] / result["seconds"]
         print(
             f"{side:>6} x {side}: {result['seconds']:7.1f} s for {result['tissue_mpx']:7.1f} Mpx of tissue "
-            f"({rate:5.2f} Mpx/s), {result['regions']:,} regions, {result['memory_gib']:.2f} GiB; "
+            f"({rate:5.2f} Mpx/s), {result['regions']:,} regions, "
+            f"{result['answer_mb'] / result['tissue_mpx']:.3f} byte kept a pixel, {result['memory_gib']:.2f} GiB; "
             + ", ".join(f"{name} {value:.1f} s" for name, value in result["stages"].items())
         )
     small, large = (result["seconds"] / result["tissue_mpx"] for result in results.values())

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
+from pipeline import keep_answer, outline
 from skimage.util import view_as_windows
 
 from pathseg.images.pyramids import PyramidWriter
@@ -31,7 +32,6 @@ from pathseg.network.devices import choose_devices
 from pathseg.network.precision import autocast, prediction_type
 from pathseg.network.unet import UNet
 from pathseg.prediction.inference import Predictor, predict_bands
-from pathseg.prediction.outputs import SlideOutputs
 from pathseg.tiles.augmentation import Augmentation, augment, draw_params
 from pathseg_demo.synthesis import draw_field, draw_patient
 
@@ -104,10 +104,7 @@ def pathseg_classes(predictor: Predictor, source: Path, target: Path) -> None:
 def pathseg_all(predictor: Predictor, source: Path, target: Path) -> None:
     """Predict from file to class map and outlines."""
     view = ResampledSlide(open_slide(source), 1.0)
-    paths = {"classes": target, "annotations": target.with_suffix(".gz")}
-    with SlideOutputs(paths, view, 0.5, ["stroma", "epithelium"], COLORS, 0, "x") as outputs:
-        for band in predict_bands(view, predictor, None, None):
-            outputs.add(band)
+    outline(keep_answer(view, predict_bands(view, predictor, None, None), target.parent), target.with_suffix(".gz"))
 
 
 def pathseg_array(predictor: Predictor, image: np.ndarray) -> np.ndarray:
