@@ -7,7 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -49,6 +49,8 @@ class PyramidWriter:
         Planes to expect in each strip; 0 for strips [h, W] without a plane axis.
     reduced
         Whether to write the reduced levels, without which it is no pyramid.
+    dtype
+        Of the pixels: `uint8`, or `uint32` for numbers of objects, which have neither colours nor planes.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class PyramidWriter:
         colors: list[str] | None = None,
         planes: int = 0,
         reduced: bool = True,
+        dtype: type[np.unsignedinteger] = np.uint8,
     ) -> None:
         self.path, self.width, self.height, self.planes, self._reduced = path, width, height, planes, reduced
+        self._dtype = np.dtype(dtype)
         self._options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "tile": (TIFF_TILE,) * 2}
-        self._options |= {"dtype": np.uint8, "metadata": None, "software": f"pathseg {__version__}"}
+        self._options |= {"dtype": self._dtype, "metadata": None, "software": f"pathseg {__version__}"}
         self._mpp = mpp
         if colors is not None:
             self._options |= {"photometric": "palette", "colormap": _colormap(colors)}
@@ -74,7 +78,7 @@ class PyramidWriter:
         self._finished = self._thread.submit(self._write)
 
     def append(self, strip: np.ndarray) -> None:
-        """Add the next rows: uint8 [h, W], or [planes, h, W]."""
+        """Add the next rows: [h, W], or [planes, h, W]."""
         while not self._finished.done():
             try:
                 self._queue.put(strip, timeout=1)
@@ -102,8 +106,8 @@ class PyramidWriter:
 
     def _write(self) -> None:
         with tempfile.TemporaryFile(dir=self.path.parent) as scratch:
-            levels = _Levels(scratch, self.planes, self.width, self.height, self._reduced)
-            big = self.width * self.height * max(self.planes, 1) * 4 // 3 > BIG_BYTES
+            levels = _Levels(scratch, self.planes, self.width, self.height, self._reduced, self._dtype)
+            big = levels.bytes > BIG_BYTES
             with tifffile.TiffWriter(self.path, bigtiff=big) as tiff:
                 for level, (height, width) in enumerate(levels.shapes):
                     if level > levels.streamed:
@@ -137,7 +141,7 @@ class PyramidWriter:
                 levels.add(strip)
             yield from levels.tiles(0)
             return
-        held = np.empty((0, self.width), np.uint8)
+        held = np.empty((0, self.width), self._dtype)
         for strip in self._strips():
             held = np.concatenate([held, strip]) if len(held) else strip
             while len(held) >= TIFF_TILE:
@@ -160,19 +164,22 @@ class _Levels:
         Height and width of each level.
     streamed : int
         The level that is written as strips come: the finest of planes, else the one after it.
+    bytes : int
+        Of all levels, without compression.
     """
 
-    def __init__(self, scratch: BinaryIO, planes: int, width: int, height: int, reduced: bool) -> None:
-        self._scratch, self._n_planes = scratch, max(planes, 1)
+    def __init__(self, scratch: BinaryIO, planes: int, width: int, height: int, reduced: bool, dtype: np.dtype) -> None:
+        self._scratch, self._n_planes, self._dtype = scratch, max(planes, 1), dtype
         self._halved = (lambda pixels, _: block_mean(pixels, 2)) if planes else most_of_four
         self.streamed = 0 if planes else 1
         self.shapes = [(height, width)]
         while reduced and max(self.shapes[-1]) > TIFF_TILE:
             height, width = self.shapes[-1]
             self.shapes.append((-(-height // 2), -(-width // 2)))
-        sizes = [self._n_planes * level_height * level_width for level_height, level_width in self.shapes]
+        sizes = [self._n_planes * dtype.itemsize * rows * columns for rows, columns in self.shapes]
         self._offsets = [0, *itertools.accumulate(sizes)]
-        scratch.truncate(self._offsets[-1])
+        self.bytes = self._offsets[-1]
+        scratch.truncate(self.bytes)
         self._next_row = 0
 
     def add(self, strip: np.ndarray) -> None:
@@ -199,12 +206,13 @@ class _Levels:
     def _get(self, level: int, plane: int, row: int, count: int) -> np.ndarray:
         width = self.shapes[level][1]
         self._scratch.seek(self._place(level, plane, row))
-        return np.frombuffer(self._scratch.read(count * width), np.uint8).reshape(count, width)
+        read = self._scratch.read(count * width * self._dtype.itemsize)
+        return np.frombuffer(read, self._dtype).reshape(count, width)
 
     def _place(self, level: int, plane: int, row: int) -> int:
         """Return where a row starts in the scratch file."""
         height, width = self.shapes[level]
-        return self._offsets[level] + (plane * height + row) * width
+        return self._offsets[level] + (plane * height + row) * width * self._dtype.itemsize
 
     def tiles(self, level: int) -> Iterator[bytes]:
         """Yield the compressed tiles of a level, plane by plane and row by row."""
@@ -278,16 +286,16 @@ def encoded(tile: np.ndarray) -> bytes:
     """Compress a tile [h, w]; one at the lower or right end is filled up with zeros."""
     value = int(tile[0, 0])
     if tile.shape == (TIFF_TILE, TIFF_TILE) and (tile == value).all():
-        return _encoded_plain(value)
-    full = np.zeros((TIFF_TILE, TIFF_TILE), np.uint8)
+        return _encoded_plain(value, tile.dtype)
+    full = np.zeros((TIFF_TILE, TIFF_TILE), tile.dtype)
     full[: tile.shape[0], : tile.shape[1]] = tile
     return zlib.compress(full, COMPRESSION_LEVEL)
 
 
-@cache
-def _encoded_plain(value: int) -> bytes:
+@lru_cache(maxsize=256)
+def _encoded_plain(value: int, dtype: np.dtype) -> bytes:
     """Compress a tile that has one value, as most of a slide's glass has."""
-    return zlib.compress(np.full((TIFF_TILE, TIFF_TILE), value, np.uint8), COMPRESSION_LEVEL)
+    return zlib.compress(np.full((TIFF_TILE, TIFF_TILE), value, dtype), COMPRESSION_LEVEL)
 
 
 def _colormap(colors: list[str]) -> np.ndarray:

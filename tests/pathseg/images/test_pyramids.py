@@ -52,6 +52,16 @@ def test_planes(tmp_path, rng):
         assert np.abs(tiff.series[0].levels[1].asarray() - expected).max() <= 0.5
 
 
+def test_numbers_of_objects_have_32_bits(tmp_path, rng):
+    numbers = rng.integers(0, 2**32, (700, 1300), dtype=np.uint32)
+    numbers[:512, :512] = 70_000
+    write(tmp_path / "o.tif", numbers, 300, dtype=np.uint32)
+    with tifffile.TiffFile(tmp_path / "o.tif") as tiff:
+        for level in tiff.series[0].levels:
+            np.testing.assert_array_equal(level.asarray(), numbers)
+            numbers = most_of_four(numbers)
+
+
 def test_a_reduced_level_has_what_most_of_four_have(rng):
     classes = rng.integers(0, 3, (41, 35), dtype=np.uint8)
     small = most_of_four(classes)
