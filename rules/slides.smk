@@ -23,6 +23,7 @@ SLIDE_OUTPUT = {
     "annotations": "<slide>/annotations.geojson.gz",
     "summary": "<slide>/summary.json",
     **({"objects": "<slide>/objects.tsv.gz"} if OBJECTS else {}),
+    **({"object_map": "<slide>/objects.tif"} if OBJECTS and SETTINGS["objects"]["map"] else {}),
     "overlay": shown(OVERLAY, "6. Slides", "overlay", **SLIDE_LABELS) if FEW_SLIDES else OVERLAY,
 }
 

@@ -14,6 +14,8 @@ summary : JSON
 objects : TSV, compressed
     A row for each object of the classes whose objects are told apart, with its place and measures in µm. Only if the
     configuration asks for it; the annotations then are the same objects, by the measurement `Object`.
+object_map : tiled pyramidal TIFF, uint32
+    The number of the object of each pixel, 0 for none. Only if the configuration asks for it.
 """
 
 from pathlib import Path

@@ -156,6 +156,20 @@ def test_a_model_with_insides_predicts_the_same_classes_where_no_objects_are_ask
     assert alone[1]["regions"] < summary["classes"][1]["objects"]
 
 
+def test_a_map_of_numbers_is_made_on_request_and_predicts_nothing(project):
+    project.configure(objects={"class": "epithelium", "shrink": 2, "map": True})
+    answers = sorted((project.folder / "results/answers/default").glob("*/about.json"))
+    before = [path.stat().st_mtime_ns for path in answers]
+    project.snakemake("--cores", "1", "predict")
+    assert len(before) == len(TEST)
+    assert [path.stat().st_mtime_ns for path in answers] == before
+    for number in TEST:
+        with tifffile.TiffFile(project.folder / f"results/slides/default/{number}/objects.tif") as tiff:
+            assert tiff.pages.first.dtype == np.uint32
+            found = tiff.pages.first.asarray()
+        np.testing.assert_array_equal(found, burnt(delivered(project, str(number))[1]))
+
+
 def test_objects_are_counted_in_drawn_regions(project):
     """The left half of one slide: as many as there are rows of the table whose middle is there."""
     half = [[[0, 0], [SIDE / 2, 0], [SIDE / 2, SIDE], [0, SIDE], [0, 0]]]

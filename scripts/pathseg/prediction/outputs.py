@@ -13,8 +13,9 @@ import numpy as np
 from pathseg.colors import colors_of
 from pathseg.files import atomic_path
 from pathseg.images.overlay import draw_overlay
-from pathseg.images.pyramids import painted
+from pathseg.images.pyramids import TIFF_TILE, PyramidWriter, painted
 from pathseg.labels.geojson import AnnotationWriter
+from pathseg.labels.object_maps import ObjectMap
 from pathseg.labels.objects import ObjectFinder, Objects
 from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
 from pathseg.prediction.answers import Answer, AnswerRows, thumbnail_places
@@ -50,7 +51,8 @@ def write_outputs(
     objects
         Classes whose objects are told apart.
     outputs
-        Where to write `classes`, `annotations`, `overlay`, `summary` and, if it is there, `objects`.
+        Where to write `classes`, `annotations`, `overlay`, `summary` and, if they are there, `objects` and
+        `object_map`.
 
     Returns
     -------
@@ -85,7 +87,7 @@ class SlideOutputs:
     Parameters
     ----------
     paths
-        Where to write `annotations` and, if it is there, `objects`.
+        Where to write `annotations` and, if they are there, `objects` and `object_map`.
     about
         What is known of the slide, see `pathseg.prediction.answers.Answer`.
     colors
@@ -139,6 +141,8 @@ class SlideOutputs:
             AnnotationWriter(paths["annotations"], self._names, colors, key, settings["objects"])
         )
         self._table = self._stack.enter_context(ObjectTable(paths["objects"])) if "objects" in paths else None
+        self._map_path = paths.get("object_map")
+        self._map = self._stack.enter_context(ObjectMap(self._map_path.parent)) if self._map_path else None
 
     def add(self, rows: AnswerRows) -> None:
         """Take the next rows."""
@@ -187,6 +191,8 @@ class SlideOutputs:
         self._annotations.append(
             objects.class_indices, to_full_resolution(objects.polygons, *self._factors), measurements
         )
+        if self._map:
+            self._map.append(objects.polygons)
         if self._table:
             table.insert(1, "class", np.array(self._names, object)[objects.class_indices])
             self._table.append(table)
@@ -208,7 +214,16 @@ class SlideOutputs:
             for finder in self._object_finders:
                 for objects in finder.finish():
                     self._deliver(objects)
+            if self._map and self._map_path:
+                self._write_map(self._map, self._map_path)
         self._stack.__exit__(kind, error, trace)
+
+    def _write_map(self, waiting: ObjectMap, path: Path) -> None:
+        """Write the numbers of the objects of all classes, as in the table."""
+        size = self._about["model_width"], self._about["model_height"]
+        with PyramidWriter(path, *size, self._about["model_mpp"], dtype=np.uint32) as writer:
+            for strip in waiting.strips(*size, TIFF_TILE):
+                writer.append(strip)
 
     def summary(self, seconds: float) -> dict[str, Any]:
         """Return what `summary.json` says; `seconds` is what all this took, beside what predicting has taken."""
