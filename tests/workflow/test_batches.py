@@ -99,6 +99,7 @@ def test_nothing_is_left_but_of_what_failed(predicted):
     assert {path.name for path in (predicted.folder / ANSWERS / BAD).iterdir()} == {"log", "failed"}
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_alone(project):
     batch = {"list_batch": 2, "predict_batch": 1, "outline_batch": 1}
     planned = {**batch, "outline_slide": 1, "summarize_slides": 1, "predict": 1}

@@ -43,6 +43,7 @@ def importing(folder, snakefile):
     return workflow
 
 
+@pytest.mark.slow
 def test_as_a_module_with_a_prefix(tmp_path):
     workflow = importing(tmp_path, repr(str(ROOT / "Snakefile")))
     options = ("--cores", "2", "--resources", "gpu=1")

@@ -175,6 +175,7 @@ def test_the_tutorials_model_predicts(tmp_path):
     assert summary["classes"][1]["area_mm2"] is None
 
 
+@pytest.mark.slow
 def test_cross_validation_and_experiments(tmp_path):
     """Each tile is stored once; each fold is validated on the part that it was not trained on; folds are averaged."""
     workflow = write_project(copy_workflow(tmp_path))

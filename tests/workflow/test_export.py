@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlparse
 
 import numpy as np
 import onnxruntime
+import pytest
 import tifffile
 
 from as_qupath import classify_as_qupath
@@ -51,6 +52,7 @@ def test_a_given_model_is_exported_without_data(finished, project):
     assert (project.folder / "results/export/model-best/all_folds/bioimageio.zip").is_file()
 
 
+@pytest.mark.slow
 def test_an_unpadded_network_is_exported_for_others_than_qupath(project):
     project.configure(unet={"padding": False, "depth": 2}, training={"epochs": 1})
     project.snakemake("export")

@@ -25,6 +25,8 @@ import torch
 from conftest import ROOT, mounted_disk
 from workflow_conftest import job_of, write_slide
 
+pytestmark = pytest.mark.slow
+
 DATABASE = "results/databases/train.h5"
 MODEL = "results/models/default/holdout/trained.pt"
 SLIDE, ANSWER = "results/slides/default/slide 0", "results/answers/default/slide 0"

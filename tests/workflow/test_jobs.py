@@ -66,7 +66,12 @@ INPUTS = {
     model("a", "fold1", "preview.png"): [FOLD2],
     model("a", "fold1", "trained.pt"): [FOLD2, FOLD1],
     model("b", "fold2", "trained.pt"): [FOLD1, FOLD2],
-    model("a", "fold1"): [model("a", "fold1", "trained.pt"), *files([0, 3], "images"), *files([0, 3], "masks")],
+    model("a", "fold1"): [
+        model("a", "fold1", "trained.pt"),
+        *files([0, 3], "images"),
+        *files([0, 3], "masks"),
+        *files([1, 4], "images"),
+    ],
     model("a", "fold1", "curves.png"): [model("a", "fold1", "history.tsv")],
     model("a", "fold1", "kernels.png"): [model("a", "fold1"), FOLD1],
     "results/validation/b/fold2/panels.png": [model("b", "fold2"), FOLD2],

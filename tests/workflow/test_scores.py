@@ -66,6 +66,7 @@ def test_delivered_files_scored_again_give_the_table(project, prediction):
     check_table(project, "holdout", "test")
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_folds_predicts_slides_and_is_scored(tmp_path):
     workflow = write_project(copy_workflow(tmp_path))
     workflow.configure(

@@ -22,6 +22,8 @@ from pathseg_demo.synthesis import draw_field, draw_patient
 from slurm_node import OPTIONS
 from workflow_conftest import Workflow, copy_workflow, write_project, write_slide
 
+pytestmark = pytest.mark.slow
+
 MODEL = "results/models/default/holdout/best.pt"
 HOSTILE = {"a$(touch PWNED).svs": "has $", "a`touch PWNED`.svs": "has `", "Smith, John.svs": "has ,"}
 # Every sign that is allowed, letters of other languages in both of Unicode's forms, the longest name, and folders that
