@@ -171,6 +171,7 @@ def test_colours_and_smallest_areas_predict_nothing_and_give_what_a_fresh_run_gi
     assert {name: made_of(project, name) for name in names} == after
 
 
+@pytest.mark.slow
 def test_without_what_the_network_has_said_the_next_run_predicts(project):
     """It may be deleted: nothing follows from that until something else is to be made of it."""
     slide_of(project, BAD).unlink()

@@ -63,6 +63,7 @@ def test_the_scripts_bring_predictions_in_once_and_annotations_out(with_project)
         assert exported["pathseg"] == {"project": record["project"], "slide": f"slide {number}"}
 
 
+@pytest.mark.slow
 def test_a_second_run_adds_a_slide_and_leaves_what_a_person_has_done(with_project, tmp_path):
     project = with_project.copy(tmp_path / "project")
     folder = project.folder / "results/qupath"

@@ -13,6 +13,8 @@ from pathseg.files import file_digest
 from pathseg.network.checkpoint import load_checkpoint
 from workflow_conftest import copy_workflow
 
+pytestmark = pytest.mark.slow
+
 TRAINED = "results/models/default/holdout"
 
 
@@ -87,7 +89,6 @@ def best_dice(project, experiment):
     return history["val_dice"].cummax()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_start_reaches_in_a_fifth_of_the_steps_what_random_weights_reach(tmp_path):
     """The demo's model, and then a tenth of the images of another cohort, drawn from another seed."""

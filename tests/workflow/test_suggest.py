@@ -12,6 +12,8 @@ from pathseg.labels.geojson import read_annotations
 from pathseg.labels.regions import cut_to
 from qupath_files import run_script
 
+pytestmark = pytest.mark.slow
+
 FOLDER = "results/suggestions/default"
 
 
@@ -114,7 +116,6 @@ def test_patients_must_be_known(with_suggestions, tmp_path):
     assert "Traceback" not in printed
 
 
-@pytest.mark.slow
 def test_they_come_into_the_project_of_qupath_and_back_when_done(with_suggestions, tmp_path):
     project = with_suggestions.copy(tmp_path / "project")
     project.snakemake("qupath")
