@@ -18,8 +18,9 @@ def test_nuclei_of_the_demo(tmp_path):
     workflow = copy_workflow(tmp_path)
     for name in ("demo-nuclei.yaml", "samples-nuclei.tsv", "slides.tsv"):
         shutil.copy(ROOT / "config" / name, tmp_path / "config")
-    workflow.snakemake("--configfile", "config/demo-nuclei.yaml")
-    workflow.snakemake("measure", "--configfile", "config/demo-nuclei.yaml")
+    # One core: another worker trains beside it, and two threads that wait for each other take many times as long.
+    workflow.snakemake("--configfile", "config/demo-nuclei.yaml", "--cores", "1")
+    workflow.snakemake("measure", "--configfile", "config/demo-nuclei.yaml", "--cores", "1")
 
     table = pd.read_csv(tmp_path / "results/validation/nuclei/holdout/metrics.tsv", sep="\t")
     scores = table.query("part == 'test' and over == 'pooled' and `class` == 'nucleus'").set_index("score")["value"]
