@@ -1,7 +1,5 @@
 """pathseg: train U-Nets on digital-pathology images and apply them to whole slides."""
 
-import itertools
-import json
 import os
 import re
 import shlex

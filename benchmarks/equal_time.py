@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,16 +50,22 @@ def read_samples(folder: Path, unseen: list[str]) -> pd.DataFrame:
     return samples[["sample", "patient", "image", "mask", "mpp", "part"]]
 
 
-def pathseg_way(samples: pd.DataFrame, folder: Path, epochs: int, threads: int) -> tuple[float, float]:
-    """Run the workflow; return the seconds of its training and the gland Dice of the unseen patients."""
+def run_workflow(samples: pd.DataFrame, folder: Path, config: dict[str, Any], target: str, threads: int) -> Path:
+    """Run a copy of the workflow in a folder up to a file, and return that."""
     copy_workflow(folder)
     samples.to_csv(folder / "samples.tsv", sep="\t", index=False)
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"training": {"epochs": epochs}}))
-    target = f"results/validation/{MODEL}/metrics.tsv"
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "snakemake", target, "--cores", str(threads), "--configfile", "config.yaml"]
     subprocess.run(command, cwd=folder, check=True)
+    return folder / target
+
+
+def pathseg_way(samples: pd.DataFrame, folder: Path, epochs: int, threads: int) -> tuple[float, float]:
+    """Run the workflow; return the seconds of its training and the gland Dice of the unseen patients."""
+    config, target = CONFIG | {"training": {"epochs": epochs}}, f"results/validation/{MODEL}/metrics.tsv"
+    table = run_workflow(samples, folder, config, target, threads)
     seconds = pd.read_csv(folder / f"results/benchmarks/train_unet/{MODEL.replace('/', '.')}.tsv", sep="\t")["s"].sum()
-    scores = pd.read_csv(folder / target, sep="\t")
+    scores = pd.read_csv(table, sep="\t")
     chosen = scores.query("part == 'test' and `class` == 'gland' and score == 'dice' and over == 'pooled'")
     return float(seconds), float(chosen["value"].iloc[0])
 

@@ -9,8 +9,6 @@ for slides and scores. Limits come from the model's training patients alone; no 
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-import yaml
-from equal_time import CONFIG, MODEL, read_samples
+from equal_time import CONFIG, MODEL, read_samples, run_workflow
 from evaluate import Scoring, count_image
-from scale import copy_workflow
 from scipy.stats import mannwhitneyu, spearmanr
 
 from pathseg.images.slides import open_slide
@@ -98,14 +94,8 @@ CHANGES: dict[str, tuple[Change, float]] = {
 def train(samples: pd.DataFrame, epochs: int, threads: int, keep: Path) -> None:
     """Run the workflow up to the calibrated model, and keep that."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_workflow(folder)
-        samples.to_csv(folder / "samples.tsv", sep="\t", index=False)
-        (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"training": {"epochs": epochs}}))
-        target = f"results/models/{MODEL}/best.pt"
-        command = [sys.executable, "-m", "snakemake", target, "--cores", str(threads), "--configfile", "config.yaml"]
-        subprocess.run(command, cwd=folder, check=True)
-        keep.write_bytes((folder / target).read_bytes())
+        config, target = CONFIG | {"training": {"epochs": epochs}}, f"results/models/{MODEL}/best.pt"
+        keep.write_bytes(run_workflow(samples, Path(name), config, target, threads).read_bytes())
 
 
 def pictures(samples: pd.DataFrame, scan: Path) -> Iterator[dict[str, Any]]:

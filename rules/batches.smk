@@ -3,6 +3,8 @@
 Snakemake divides nothing itself: its groups lose all files of a group of which one job fails, and start each job anew.
 """
 
+import itertools
+import json
 import time
 from functools import cache
 
@@ -121,6 +123,11 @@ def last_attempt(wildcards, attempt):
     return int(attempt > workflow.execution_settings.retries) if workflow.execution_settings else 1
 
 
+def said_name(experiment, slide):
+    """Return what a slide is called in the terminal: with its experiment, where there are several."""
+    return f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide
+
+
 def failed_slides():
     """Return why slides were not predicted in this run, by their names."""
     found = {}
@@ -129,7 +136,7 @@ def failed_slides():
         for folder in (slides / ".outlined", slides.parents[1] / "answers" / experiment):
             failed = folder / slide / "failed"
             if failed.exists() and failed.stat().st_mtime > STARTED:
-                found[f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide] = failed.read_text(encoding="utf-8")
+                found[said_name(experiment, slide)] = failed.read_text(encoding="utf-8")
     return found
 
 
@@ -141,8 +148,7 @@ def slides_not_to_trust():
         if path.exists() and path.stat().st_mtime > STARTED:
             trust = json.loads(path.read_text(encoding="utf-8")).get("trust", {"word": None})
             if trust["word"] not in (None, "usual"):
-                name = f"{slide} ({experiment})" if len(EXPERIMENTS) > 1 else slide
-                lines.append(f"{name}: {trust['word']}. {trust['reason']}")
+                lines.append(f"{said_name(experiment, slide)}: {trust['word']}. {trust['reason']}")
     return lines
 
 

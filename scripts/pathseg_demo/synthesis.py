@@ -130,7 +130,7 @@ def _draw(patient: Patient, height: int, width: int, rng: np.random.Generator, t
     crowded, numbers = _epithelial_nuclei(patient, nests, rng)
     loose, other_numbers = _stromal_nuclei(patient, nests, direction, rng)
     haematoxylin = np.maximum(np.maximum(haematoxylin, crowded), loose)
-    numbers = np.where(other_numbers > 0, other_numbers + numbers.max() * (other_numbers > 0), numbers)
+    numbers = np.where(other_numbers > 0, other_numbers + numbers.max(), numbers)
     eosin *= 1 - 0.6 * np.clip(haematoxylin, 0, 1)
     for amount in (haematoxylin, eosin):
         left = _fissures(nests, rng) * cv2.GaussianBlur(tissue.astype(np.float32), (0, 0), 1.5)

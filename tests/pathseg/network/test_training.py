@@ -57,8 +57,8 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(folder, tmp_path
         assert torch.equal(one["best"]["model_dict"][key], other["best"]["model_dict"][key]), key
 
 
-def test_sigterm_saves_the_state(folder):
-    trainer = trainer_of(folder)
+def stop_in_the_second_epoch(trainer):
+    """Run a training that is asked to end after its third step of the second epoch."""
     train_step = trainer._train_step
 
     def step_and_ask(*batch):
@@ -69,6 +69,10 @@ def test_sigterm_saves_the_state(folder):
     trainer._train_step = step_and_ask
     with pytest.raises(TrainingError, match="SIGTERM"):
         trainer.run()
+
+
+def test_sigterm_saves_the_state(folder):
+    stop_in_the_second_epoch(trainer_of(folder))
     again = trainer_of(folder)
     again._load_state()
     assert (again.epoch, again.step) == (1, 3)
@@ -305,16 +309,7 @@ def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory):
 def test_a_training_that_goes_on_keeps_its_pace(folder, monkeypatch):
     trainer = trainer_of(folder, in_minutes(0.05))
     monkeypatch.setattr(trainer, "_measured_pace", lambda: training.Pace(7, 3))
-    train_step = trainer._train_step
-
-    def step_and_ask(*batch):
-        if (trainer.epoch, trainer.step) == (1, 2):
-            os.kill(os.getpid(), signal.SIGTERM)
-        train_step(*batch)
-
-    trainer._train_step = step_and_ask
-    with pytest.raises(TrainingError, match="SIGTERM"):
-        trainer.run()
+    stop_in_the_second_epoch(trainer)
     again = trainer_of(folder, in_minutes(0.05))
     monkeypatch.setattr(again, "_measured_pace", lambda: training.Pace(50, 1))
     again.run()
