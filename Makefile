@@ -29,7 +29,7 @@ test: $(VENV)/installed-dev  ## Run the tests, and say at the end what was skipp
 	pytest --numprocesses $(CORES) --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/installed-dev  ## Run the longer proofs that make test leaves out
-	pytest --numprocesses $(CORES) --dist loadfile -m slow
+	pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder -m slow
 
 check: $(VENV)/installed-dev  ## Check style, types and rules
 	ruff check .

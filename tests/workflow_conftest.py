@@ -1,5 +1,6 @@
 """A small project in a folder of its own, run by the real Snakemake."""
 
+import fcntl
 import json
 import os
 import re
@@ -165,10 +166,17 @@ def job_of(project, rule):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A project that has been run from end to end. Tests must not change it."""
-    workflow = write_project(copy_workflow(tmp_path_factory.mktemp("finished")))
-    workflow.printed = workflow.snakemake()
+def finished(tmp_path_factory, worker_id):
+    """A project that has been run from end to end, once for all processes that test. Tests must not change it."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    folder, printed = shared / "finished", shared / "finished.txt"
+    with open(shared / "finished.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            printed.write_text(write_project(copy_workflow(folder)).snakemake(), encoding="utf-8")
+    workflow = Workflow(folder)
+    workflow.printed = printed.read_text(encoding="utf-8")
     return workflow
 
 

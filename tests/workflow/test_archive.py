@@ -52,6 +52,7 @@ def workflow_for(folder, url, sha256):
     return workflow
 
 
+@pytest.mark.slow
 def test_the_first_run_fetches_and_the_second_trains(archive, tmp_path):
     path, url = archive
     workflow = workflow_for(tmp_path, url, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -216,6 +216,7 @@ def test_one_slide_is_predicted_again(project):
     assert {name for name in before if after[name] != before[name]} == {"a", "d  d", "e", "f"}
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_killed_goes_on(project):
     """What was done in it is taken over by the next run, and not predicted again."""
     shutil.rmtree(project.folder / SLIDES)

@@ -126,6 +126,7 @@ def test_a_fresh_clone_predicts_the_slides_of_the_demo(model, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_models_of_one_name(finished, model, tmp_path):
     workflow, options = elsewhere(tmp_path / "empty")
     shutil.copy(finished.folder / "data/slide 0.tif", workflow.folder)

@@ -11,6 +11,8 @@ from pathseg.network.checkpoint import load_checkpoint
 from pathseg.tiles.database import TileDatabase
 from workflow_conftest import CONFIG, copy_workflow, write_project
 
+pytestmark = pytest.mark.slow
+
 SHORTEST = {key: CONFIG[key] for key in ("samples", "classes", "slides")}
 
 
