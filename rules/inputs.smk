@@ -197,6 +197,11 @@ def calibration_masks(wildcards):
     return own_files(in_parts(validation_part(wildcards.fold)), "mask")
 
 
+def calibration_instances(wildcards):
+    """Return the images of that part's objects, if they are told apart and there are any."""
+    return own_files(in_parts(validation_part(wildcards.fold)), "instances") if OBJECTS else []
+
+
 def training_rows(wildcards):
     """Return the rows of the parts that a fold trains on, without the files."""
     return [without_files(row) for row in in_parts(*training_parts(wildcards.fold))]

@@ -71,6 +71,7 @@ rule calibrate_model:
         model=rules.train_unet.output.model,
         images=calibration_images,
         masks=calibration_masks,
+        instances=calibration_instances,
         plan=plan_of_project,
         training=training_images,
     output:

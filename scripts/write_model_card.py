@@ -89,7 +89,7 @@ def model_card(
         "## Scores",
         SCORES_TEXT,
         score_lines(scores, names),
-        shape_text(scores, boundary_um),
+        shape_text(scores, boundary_um, (checkpoint["objects"] or {"classes": []})["classes"]),
         calibration_text(checkpoint, names),
         "## Limits",
         limits_text(scores, names),
@@ -167,7 +167,7 @@ def _cell(pooled: pd.DataFrame, key: tuple[str, str, str]) -> str:
     return f"{row['value']:.{digits}f}{interval.get(row['interval'], '')}"
 
 
-def shape_text(scores: pd.DataFrame, boundary_um: float) -> str:
+def shape_text(scores: pd.DataFrame, boundary_um: float, told_apart: list[str]) -> str:
     """Say how objects and outlines were scored."""
     kinds = {
         "instances": "numbered by hand",
@@ -175,7 +175,11 @@ def shape_text(scores: pd.DataFrame, boundary_um: float) -> str:
         "both": "numbered by hand where the sample table names such images, otherwise what is connected in the mask",
     }
     objects = scores.loc[scores["score"].str.startswith("object"), "objects"].iloc[0]
-    return f"Objects are {kinds[objects]}; predicted ones, what is connected. Outlines count within {boundary_um:g} µm."
+    found = f", and what is told apart of {', '.join(told_apart)}" if told_apart else ""
+    return (
+        f"Objects are {kinds[objects]}; predicted ones, what is connected{found}. "
+        f"Outlines count within {boundary_um:g} µm."
+    )
 
 
 def calibration_text(checkpoint: Checkpoint, names: list[str]) -> str:
@@ -189,8 +193,12 @@ def calibration_text(checkpoint: Checkpoint, names: list[str]) -> str:
         f"{errors['after']:.3f} calibrated"
     )
     if "unseen" in errors:
-        return f"{text}, {errors['unseen']:.3f} on validation patients whom a calibration was fitted without."
-    return f"{text}, on the same patient; with several, it would be known for unseen ones."
+        text += f", {errors['unseen']:.3f} on validation patients whom a calibration was fitted without."
+    else:
+        text += ", on the same patient; with several, it would be known for unseen ones."
+    if "inside" in calibration:
+        text += f" A pixel is inside of an object from a probability of {calibration['inside']:g} on."
+    return text
 
 
 def limits_text(scores: pd.DataFrame, names: list[str]) -> str:

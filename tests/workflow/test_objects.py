@@ -13,6 +13,7 @@ import tifffile
 from shapely.geometry import shape
 
 from conftest import write_image
+from pathseg.network.checkpoint import load_checkpoint
 from workflow_conftest import CONFIG, copy_workflow, write_project
 
 SIDE = 160
@@ -58,7 +59,7 @@ def project(tmp_path_factory):
         prediction={"min_area_um2": 1.0, "tissue": "none"},
     )
     (data / "slides.tsv").write_text("slide\tmpp\n" + "".join(f"images/{n}.png\t0.5\n" for n in TEST))
-    workflow.snakemake("--cores", "1", "predict", "results/validation/default/holdout/metrics.tsv")
+    workflow.snakemake("--cores", "1", "predict", "results/models/default/holdout/model_card.md")
     return workflow
 
 
@@ -116,6 +117,15 @@ def test_touching_discs_are_told_apart(project):
         connected += cv2.connectedComponents((classes == 1).astype(np.uint8))[0] - 1
     assert connected < 0.75 * true
     assert 0.85 * true < found < 1.15 * true
+
+
+def test_from_which_probability_on_a_pixel_is_inside_is_fitted_and_said(project):
+    folder = project.folder / "results/models/default/holdout"
+    level = load_checkpoint(folder / "best.pt")["calibration"]["inside"]
+    assert level in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
+    assert f"A pixel is inside of an object from a probability of {level:g} on." in (
+        (folder / "model_card.md").read_text()
+    )
 
 
 def test_scores_of_objects_are_of_what_is_delivered(project):

@@ -2,9 +2,11 @@
 
 Class weights, the soft Dice loss and a long training change what a network calls probable. The logits are divided by a
 temperature (Guo et al. 2017, arXiv 1706.04599) and shifted by class, as fits patients whom the network was not trained
-on (fitted by `pathseg.prediction.calibrating`). Both are part of the last convolution then, and cost nothing.
+on (fitted by `pathseg.prediction.calibrating`). So are the logits of insides, if objects are told apart. All is part of
+the last convolution then, and costs nothing.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +27,13 @@ class Calibration:
         Above 1 if the network was too sure.
     bias : tuple of float
         Of each class; they sum to 0.
+    inside : float
+        The probability from which on a pixel is inside of an object, as the network was trained; 0.5 afterwards.
     """
 
     temperature: float
     bias: tuple[float, ...]
+    inside: float = 0.5
 
     def of_logits(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated logits [n, C]."""
@@ -48,19 +53,25 @@ def calibration_of(checkpoint: dict[str, Any], path: str) -> Calibration | None:
         return None
     try:
         temperature, bias = float(stored["temperature"]), tuple(float(value) for value in stored["bias"])
-    except (TypeError, KeyError, ValueError) as error:
+        inside = float(stored.get("inside", 0.5))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: its calibration is not a temperature and biases; train it again") from error
     if not (np.isfinite([temperature, *bias]).all() and temperature > 0 and len(bias) == checkpoint["n_classes"]):
         raise CheckpointError(
             f"{path}: its calibration (temperature {temperature}, {len(bias)} biases) does not fit "
             f"{checkpoint['n_classes']} classes; train it again"
         )
-    return Calibration(temperature, bias)
+    if not 0 < inside < 1:
+        raise CheckpointError(f"{path}: its calibration of insides ({inside}) is no probability; train it again")
+    return Calibration(temperature, bias, inside)
 
 
 @torch.no_grad()
 def calibrate(network: UNet, calibration: Calibration) -> None:
-    """Multiply a calibration into the last convolution, whose output are the logits; insides stay as they are."""
+    """Multiply a calibration into the last convolution, whose output are the logits."""
     for values in network.last.parameters():
         values[: network.n_classes].div_(calibration.temperature)
-    network.last.get_parameter("bias")[: network.n_classes].add_(torch.tensor(calibration.bias))
+    bias = network.last.get_parameter("bias")
+    bias[: network.n_classes].add_(torch.tensor(calibration.bias))
+    # Nothing is there where the network has no output for insides.
+    bias[network.n_classes :].sub_(math.log(calibration.inside / (1 - calibration.inside)))

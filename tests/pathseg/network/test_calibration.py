@@ -23,14 +23,19 @@ def test_it_is_part_of_the_network_and_costs_nothing(tmp_path):
     assert [type(layer) for layer in new.modules()] == [type(layer) for layer in old.modules()]
 
 
-def test_insides_are_not_calibrated():
+def test_insides_have_a_calibration_of_their_own():
+    """What had the probability from which on a pixel is inside has one half then."""
     image, network = torch.rand(1, 3, 32, 32), small_unet(insides=True)
     with torch.inference_mode():
         before = network(image)
         calibrate(network, Calibration(2.0, (0.5, -0.5)))
         after = network(image)
-    assert torch.equal(after[:, 2], before[:, 2])
-    assert not torch.isclose(after[:, :2], before[:, :2]).any()
+        assert torch.equal(after[:, 2], before[:, 2])
+        assert not torch.isclose(after[:, :2], before[:, :2]).any()
+        calibrate(network, Calibration(1.0, (0.0, 0.0), inside=0.8))
+        shifted = network(image)
+    assert torch.equal(shifted[:, :2], after[:, :2])
+    assert torch.equal(shifted[:, 2].sigmoid() >= 0.5, before[:, 2].sigmoid() >= 0.8)
 
 
 def test_calibrating_a_network_changes_its_last_layer_alone():
@@ -42,7 +47,14 @@ def test_calibrating_a_network_changes_its_last_layer_alone():
 
 
 @pytest.mark.parametrize(
-    "stored", [3, {"temperature": 1.0}, {"temperature": 0.0, "bias": [0.0, 0.0]}, {"temperature": 1.0, "bias": [0.0]}]
+    "stored",
+    [
+        3,
+        {"temperature": 1.0},
+        {"temperature": 0.0, "bias": [0.0, 0.0]},
+        {"temperature": 1.0, "bias": [0.0]},
+        {"temperature": 1.0, "bias": [0.0, 0.0], "inside": 1.0},
+    ],
 )
 def test_a_calibration_that_does_not_fit_is_refused(stored):
     network = small_unet()
