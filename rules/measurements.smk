@@ -14,6 +14,7 @@ rule measure_slide:
         regions=slide_regions,
     output:
         sums="<slide>/measured.tsv",
+        **({"table": "<slide>/objects.parquet"} if OBJECTS else {}),
     log:
         "<logs>/measure_slide/{experiment}/{slide}.log",
     benchmark:

@@ -5,6 +5,9 @@ Outputs
 sums : TSV
     A row for each region (first the whole slide), band ("" for all of the region) and class: `slide`, `patient`,
     `region`, `band`, `class`, `area_mm2` and, of classes whose objects are told apart, `objects`.
+table : Parquet
+    If objects are told apart: the rows of the slide's table of objects with `slide`, `patient`, `regions` (the names of
+    all it is in, joined by "; ") and, with margins, `band`.
 """
 
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from pathseg.errors import ConfigError, ImageError
+from pathseg.files import atomic_path
 from pathseg.labels.geojson import read_annotations
 from pathseg.logs import start_log
 from pathseg.measurements.margins import Margin, with_margin
@@ -29,8 +33,8 @@ def measure(
     regions: str | None,
     margins: dict[str, Any] | None,
     told_apart: list[str],
-) -> pd.DataFrame:
-    """Return the sums of a slide.
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the sums of a slide, and the table of its objects with where they are.
 
     Parameters
     ----------
@@ -72,22 +76,32 @@ def measure(
         large = with_margin(found, margins["min_area_um2"] / mpp**2)
         margin = Margin(large, scale, margins["widths_um"], summary["model_mpp"], size)
     drawn = regions_of(read_annotations(regions), Path(regions), width, height) if regions else {}
-    table = None
+    table = places = None
     if objects:
-        table = read_table(objects, ["x_um", "y_um"])
-        table["x"], table["y"] = table["x_um"] / mpp * scale[0], table["y_um"] / mpp * scale[1]
+        table = read_objects(objects)
+        places = pd.DataFrame({axis: table[f"{axis}_um"] / mpp * scale[i] for i, axis in enumerate("xy")})
+        places["class"] = table["class"]
     mm2 = mpp**2 / (scale[0] * scale[1]) / 1e6
-    sums = SlideSums(names, scale, mm2, drawn, margin, table, told_apart)
+    sums = SlideSums(names, scale, mm2, drawn, margin, places, told_apart)
     sums_of_map(classes, sums)
     result = sums.table()
     result.insert(0, "slide", name)
-    return result
+    if table is not None:
+        table.insert(0, "slide", name)
+        table = pd.concat([table, sums.places()], axis=1)
+    return result, table
+
+
+def read_objects(path: str) -> pd.DataFrame:
+    """Read a slide's table of objects; all but the class are numbers."""
+    header = pd.read_csv(path, sep="\t", nrows=0).columns
+    return read_table(path, [column for column in header if column != "class"])
 
 
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     files, params = snakemake.input, snakemake.params
-    sums = measure(
+    sums, table = measure(
         read_summary(files.summary),
         files.classes,
         files.get("annotations"),
@@ -97,5 +111,9 @@ if __name__ == "__main__":
         params.told_apart or [],
     )
     sums.insert(1, "patient", params.patient)
+    if table is not None:
+        table.insert(1, "patient", params.patient)
+        with atomic_path(snakemake.output.table) as temporary:
+            table.to_parquet(temporary, engine="fastparquet", compression="zstd", index=False)
     save_tsv(sums.round({"area_mm2": 9}), snakemake.output.sums)
     log.info("%s: %d regions", snakemake.wildcards.slide, sums["region"].nunique() - 1)

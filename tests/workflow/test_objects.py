@@ -197,3 +197,10 @@ def test_objects_are_counted_in_drawn_regions(project):
         assert counts.loc[f"P{number}", "value"] == expected
         density = densities.set_index("patient").loc[f"P{number}", "value"]
         assert density == pytest.approx(expected / (SIDE**2 / 2 * 0.25e-6), rel=1e-6)
+        table = pd.read_parquet(project.folder / f"results/slides/default/{number}/objects.parquet")
+        pd.testing.assert_frame_equal(table[objects.columns], objects, check_dtype=False)
+        assert (table["regions"] == np.where(objects["x_um"] < SIDE / 2 * 0.5, "half", "")).all()
+        assert set(table["slide"]) == {str(number)}
+        assert set(table["patient"]) == {f"P{number}"}
+        # Without a search for tissue, all is one piece.
+        assert (table["piece"] == 1).all()

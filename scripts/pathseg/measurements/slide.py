@@ -129,9 +129,12 @@ class SlideSums:
         shape = (len(regions) + 1, len(self._band_names), len(names))
         self._pixels, self._counts = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._of_class, self._places = np.empty(0, np.int64), np.empty((0, 2), np.int64)
+        # Which objects are in each region, and in which band of the whole slide each is.
+        self._within: list[list[np.ndarray]] = [[] for _ in regions]
         if objects is not None:
             self._of_class = np.array([names.index(name) for name in objects["class"]], np.int64)
             self._places = np.floor(objects[["x", "y"]].to_numpy(float)).astype(np.int64)
+        self._of_band = np.zeros(len(self._places), np.int64)
 
     def add(self, strip: np.ndarray, top: int) -> None:
         """Count the next rows of the class map, uint8 [h, W]."""
@@ -176,6 +179,21 @@ class SlideSums:
             objects, rows, columns = objects[within], rows[within], columns[within]
         of_band = bands[rows, columns] if bands is not None else np.zeros(len(objects), np.int64)
         np.add.at(self._counts[number], (of_band, self._of_class[objects]), 1)
+        if number:
+            self._within[number - 1].append(objects)
+        else:
+            self._of_band[objects] = of_band
+
+    def places(self) -> pd.DataFrame:
+        """Return where objects are: `regions` (names of all they are in, joined by "; ") and, with margins, `band`."""
+        names = np.full(len(self._places), "", object)
+        for name, parts in zip(self._drawings, self._within, strict=True):
+            for objects in parts:
+                names[objects] = [f"{before}; {name}" if before else name for before in names[objects]]
+        table = pd.DataFrame({"regions": names})
+        if self._margin:
+            table["band"] = np.array(self._band_names, object)[self._of_band]
+        return table
 
     def table(self) -> pd.DataFrame:
         """Return a row for each region, band and class.

@@ -134,6 +134,17 @@ class Answer:
             ):
                 yield AnswerRows(y, classes, confidence, None if inside is None else inside > 0)
 
+    def tissue(self) -> np.ndarray:
+        """Return where tissue was looked at, small: bool [h, w], see `thumbnail_places`."""
+        with tifffile.TiffFile(self.paths["confidence"]) as tiff:
+            page = tiff.pages.first
+            down, across = thumbnail_places(page.imagewidth, page.imagelength)
+            strips = [
+                strip[np.ix_(down[(down >= top) & (down < top + len(strip))] - top, across)] > 0
+                for top, strip in strips_of(page)
+            ]
+        return np.concatenate(strips)
+
     def picture(self) -> np.ndarray:
         """Return the slide as the model saw it, small: uint8 [h, w, 3]."""
         pixels = cv2.imread(str(self.paths["picture"]))

@@ -18,6 +18,7 @@ from pathseg.labels.geojson import AnnotationWriter
 from pathseg.labels.object_maps import ObjectMap
 from pathseg.labels.objects import ObjectFinder, Objects
 from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
+from pathseg.labels.pieces import number_pieces
 from pathseg.prediction.answers import Answer, AnswerRows, thumbnail_places
 from pathseg.prediction.objects import ObjectTable, measured, reach_of
 from pathseg.prediction.summaries import areas_text
@@ -67,7 +68,8 @@ def write_outputs(
         keys = ["summary", *(key for key in outputs if key != "summary")]
         paths = {key: stack.enter_context(atomic_path(outputs[key])) for key in keys}
         told_apart = [names.index(name) for name in objects or []]
-        with SlideOutputs(paths, about, colors, settings, key, told_apart) as written:
+        pieces = number_pieces(answer.tissue()) if told_apart else None
+        with SlideOutputs(paths, about, colors, settings, key, told_apart, pieces) as written:
             for rows in answer.rows():
                 written.add(rows)
         painted(answer.paths["classes"], paths["classes"], colors)
@@ -100,6 +102,8 @@ class SlideOutputs:
         See `write_outputs`.
     told_apart
         Classes whose objects are told apart, as indices.
+    pieces
+        Numbers of the pieces of tissue, small, [h, w] (see `thumbnail_places`), if objects are told apart.
 
     Attributes
     ----------
@@ -115,6 +119,7 @@ class SlideOutputs:
         settings: dict[str, Any],
         key: str,
         told_apart: list[int],
+        pieces: np.ndarray | None = None,
     ) -> None:
         self._about, self._names, self._told_apart = about, about["names"], told_apart
         size, model_size = (about["width"], about["height"]), (about["model_width"], about["model_height"])
@@ -133,7 +138,7 @@ class SlideOutputs:
             log.warning("%s: its pixel size is not known, so that no region is split along split_um", key)
         self._finder = RegionFinder(index for index in range(1, len(self._names)) if index not in told_apart)
         self._object_finders = [ObjectFinder(index, reach_of(about["shrink"])) for index in told_apart]
-        self._next_object = 1
+        self._next_object, self._pieces = 1, pieces
         self._thumbnail: list[np.ndarray] = []
         self._places = thumbnail_places(*model_size)
         self._stack = ExitStack()
@@ -186,7 +191,8 @@ class SlideOutputs:
         self.regions += np.bincount(objects.class_indices, minlength=len(self.regions))
         mpp = self._about["mpp"]
         scale = self._factors if mpp is None else (mpp * self._factors[0], mpp * self._factors[1])
-        table, measurements = measured(objects, self._next_object, scale, "px" if mpp is None else "um")
+        unit = "px" if mpp is None else "um"
+        table, measurements = measured(objects, self._next_object, scale, unit)
         self._next_object += len(objects)
         self._annotations.append(
             objects.class_indices, to_full_resolution(objects.polygons, *self._factors), measurements
@@ -195,7 +201,20 @@ class SlideOutputs:
             self._map.append(objects.polygons)
         if self._table:
             table.insert(1, "class", np.array(self._names, object)[objects.class_indices])
+            x, y = (table[f"{name}_{unit}"] / factor for name, factor in zip("xy", scale, strict=True))
+            table.insert(2, "piece", self._pieces_at(x.to_numpy(), y.to_numpy()))
             self._table.append(table)
+
+    def _pieces_at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the numbers of the pieces of tissue at places in pixels of the class map, int [n]."""
+        assert self._pieces is not None
+        # The step is the same in both directions; where there is one place, all is there.
+        steps = [places[1] - places[0] if len(places) > 1 else np.inf for places in self._places]
+        row, column = (
+            np.minimum(np.floor(values / step), size - 1).astype(int)
+            for values, step, size in zip((y, x), steps, self._pieces.shape, strict=True)
+        )
+        return self._pieces[row, column]
 
     def thumbnail(self) -> np.ndarray:
         """Return the class map, small: uint8 [h, w], see `thumbnail_places`."""

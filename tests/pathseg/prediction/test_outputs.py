@@ -11,6 +11,7 @@ from skimage.measure import label, regionprops_table
 
 from conftest import pixels_inside
 from pathseg.labels.geojson import read_annotations
+from pathseg.labels.pieces import number_pieces
 from pathseg.labels.separation import separate
 from pathseg.prediction.answers import Answer, AnswerRows, AnswerWriter
 from pathseg.prediction.bands import Band
@@ -53,7 +54,8 @@ def write(
     answer = Answer(paths)
     settings = {"min_area_um2": min_area, "split_um": split_um, "objects": objects}
     outputs = {name: tmp_path / name for name in ("annotations", *(["objects"] if insides is not None else []))}
-    with SlideOutputs(outputs, answer.about, COLORS, settings, "s", list(told_apart)) as written:
+    pieces = number_pieces(answer.tissue()) if told_apart else None
+    with SlideOutputs(outputs, answer.about, COLORS, settings, "s", list(told_apart), pieces) as written:
         for rows in answer.rows():
             for top in range(0, len(rows.classes), height):
                 part = slice(top, top + height)
@@ -197,11 +199,25 @@ def test_objects_of_a_slide_without_a_pixel_size_are_measured_in_its_pixels(tmp_
     assert "Area px²" in features[-1]["properties"]["measurements"] or len(features) > len(table)
 
 
+@pytest.mark.parametrize("times", [1, 40])
+def test_objects_know_their_piece_of_tissue(tmp_path, times):
+    """The larger one is the first; a slide of more than 2048 pixels is looked at in steps."""
+    classes, insides = (np.tile(each, (1, times)) for each in drawn_objects())
+    tissue = np.ones(classes.shape, bool)
+    cut = classes.shape[1] // 3
+    tissue[:, cut : cut + 12] = False
+    classes[~tissue], insides[~tissue] = 0, 0
+    write(tmp_path, classes, tissue=tissue, insides=insides, told_apart=(1, 2), mpp=0.25)
+    table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
+    assert table["piece"].tolist() == np.where(table["x_um"] * 2 < cut + 6, 2, 1).tolist()
+    assert set(table["piece"]) == {1, 2}
+
+
 def test_no_object_at_all_is_a_table_without_rows(tmp_path):
     classes = np.zeros((40, 40), np.uint8)
     outputs, features = write(tmp_path, classes, insides=classes, told_apart=(1,))
     assert features == []
     table = pd.read_csv(tmp_path / "objects", sep="\t", compression="gzip")
     assert len(table) == 0
-    assert table.columns[:4].tolist() == ["object", "class", "x_um", "y_um"]
+    assert table.columns[:4].tolist() == ["object", "class", "piece", "x_um"]
     assert outputs.class_rows()[1]["objects"] == 0
