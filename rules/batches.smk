@@ -87,9 +87,14 @@ def names_of_outputs(wildcards=None, output=None):
     return {key: Path(path).name for key, path in rules.outline_slide.output.items()}
 
 
+def names_of_outlines(wildcards, output):
+    """Return the names of those that are made of its answer, and not delivered as the networks have them."""
+    return {key: name for key, name in names_of_outputs().items() if key not in AS_IT_IS}
+
+
 def names_of_answer(wildcards, output):
     """Return the names of the files that hold what the networks say of a slide, by what they are."""
-    return {key: Path(path).name for key, path in (ANSWER | PROBABILITY).items()}
+    return {key: Path(path).name for key, path in (ANSWER | AS_IT_IS).items()}
 
 
 def place_of_answers(wildcards, output):

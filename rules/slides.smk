@@ -11,8 +11,8 @@ ANSWER = {
     "picture": "<answer>/picture.jpg",
     "about": "<answer>/about.json",
 }
-# It is delivered as the network has it.
-PROBABILITY = {"probability": "<slide>/probability.tif"} if SETTINGS["prediction"]["probability"] else {}
+# Delivered as the networks have them.
+AS_IT_IS = {key: f"<slide>/{key}.tif" for key in ("probability", "uncertainty") if SETTINGS["prediction"][key]}
 # Each overlay adds 0.7 MB to the report: of many slides it has the sheet of small pictures alone.
 OVERLAY = "<slide>/overlay.jpg"
 FEW_SLIDES = len(SLIDES) * len(EXPERIMENTS) <= 30
@@ -112,7 +112,7 @@ if IN_BATCHES:
             answers=place_of_answers,
             files=names_of_answer,
             place=place_of_batch,
-            outputs=names_of_outputs,
+            outputs=names_of_outlines,
             slide_log=log_of_slide,
         message:
             "Outline batch {wildcards.batch} of the slides with {wildcards.experiment}"
@@ -128,7 +128,7 @@ if IN_BATCHES:
             batch=batch_of_slide,
         output:
             **SLIDE_OUTPUT,
-            **PROBABILITY,
+            **AS_IT_IS,
         log:
             "<logs>/outline_slide/{experiment}/{slide}.log",
         priority: 1
@@ -144,7 +144,7 @@ if IN_BATCHES:
         params:
             answer=place_of_answer,
             place=place_of_slide,
-            as_it_is=[Path(path).name for path in PROBABILITY.values()],
+            as_it_is=[Path(path).name for path in AS_IT_IS.values()],
         message:
             "Outline {wildcards.slide} of {wildcards.experiment}"
         shell:
@@ -179,7 +179,7 @@ else:
             tissue=slide_tissue,
         output:
             **ANSWER,
-            **PROBABILITY,
+            **AS_IT_IS,
         log:
             "<logs>/predict_slide/{experiment}/{slide}.log",
         benchmark:
@@ -276,7 +276,7 @@ rule predict:
     """Predictions of all slides."""
     input:
         made(
-            [*rules.outline_slide.output, *(() if IN_BATCHES else PROBABILITY.values())],
+            [*rules.outline_slide.output, *(() if IN_BATCHES else map(rules.predict_slide.output.get, AS_IT_IS))],
             experiment=EXPERIMENTS,
             slide=list(SLIDES_BY_NAME),
         ),

@@ -33,6 +33,7 @@ rule fetch_openseadragon:
 rule write_viewer:
     """A page to pan and zoom a slide."""
     input:
+        **{key: path for key, path in AS_IT_IS.items() if key == "uncertainty"},
         slide=slide_file,
         companions=slide_companions,
         classes=rules.outline_slide.output.classes,

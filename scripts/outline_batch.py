@@ -34,7 +34,7 @@ def outline(params: Any, experiment: str, slide: str, folder: Path) -> None:
         raise ResourceError(
             f"{slide}: what the networks say of it is no longer in {answer}; run once more, and it is predicted again"
         )
-    outputs = {key: str(folder / name) for key, name in params.outputs.items() if key != "probability"}
+    outputs = {key: str(folder / name) for key, name in params.outputs.items()}
     write_outputs(
         Answer({key: answer / name for key, name in params.files.items()}),
         # What another experiment finds on the slide are other annotations, also in one project of QuPath.

@@ -14,6 +14,8 @@ about : JSON
     What is known of the slide, and how the result came about.
 probability : tiled pyramidal TIFF, uint8
     Probability of each class times 255, a plane for each class. Only if the configuration asks for it.
+uncertainty : tiled pyramidal TIFF, uint8
+    255 less the difference between the two highest of these. Only if the configuration asks for it.
 """
 
 from pathseg.logs import start_log

@@ -3,8 +3,9 @@
 Outputs
 -------
 page : folder
-    `index.html`, tiles of the slide (JPEG) and of each class but the first (PNG of one colour), and `slide.js`, which
-    says what they are. Any browser opens it from the disk; OpenSeadragon lies three folders above.
+    `index.html`, tiles of the slide (JPEG), of each class but the first and, if it is there, of the uncertainty (PNG of
+    one colour), and `slide.js`, which says what they are. Any browser opens it from the disk; OpenSeadragon lies three
+    folders above.
 """
 
 import json
@@ -25,8 +26,13 @@ from pathseg.images.slides import open_slide
 from pathseg.logs import progress, start_log
 from pathseg.prediction.summaries import read_summary
 
+# What the page must know of a picture.
+Layer = dict[str, Any]
+
 PAGE = Path(__file__).parent / "viewer"
 FILES = ("index.html", "viewer.css", "viewer.js")
+# Of what is unsure: neither tissue nor, among the default colours, an early class looks so.
+UNSURE = "#FFE600"
 
 
 def view_of(path: str, slide_mpp: float | None, mpp: float | None) -> ResampledSlide:
@@ -47,7 +53,14 @@ def class_strips(page: tifffile.TiffPage, index: int) -> Iterator[np.ndarray]:
         yield np.where(strip == index, 255, 0).astype(np.uint8)
 
 
-def described(layer: TileFolder) -> dict[str, Any]:
+def write_layer(folder: Path, page: tifffile.TiffPage, strips: Iterator[np.ndarray], color: str, threads: int) -> Layer:
+    """Write opacities that come in strips, at the resolution of a page of a TIFF; return what the page must know."""
+    layer = TileFolder(folder, page.imagewidth, page.imagelength, ".png", as_layer(color), threads)
+    layer.write(strips)
+    return described(layer) | {"color": color, "tiles": sorted(layer.tiles)}
+
+
+def described(layer: TileFolder) -> Layer:
     """Return what the page must know of a picture."""
     return {
         "folder": layer.folder.name,
@@ -60,7 +73,13 @@ def described(layer: TileFolder) -> dict[str, Any]:
 
 
 def write_page(
-    folder: Path, view: ResampledSlide, classes: str, summary: dict[str, Any], colors: list[str], threads: int
+    folder: Path,
+    view: ResampledSlide,
+    classes: str,
+    summary: dict[str, Any],
+    colors: list[str],
+    threads: int,
+    uncertainty: str | None = None,
 ) -> int:
     """Write the page of a slide; return the number of tiles.
 
@@ -78,6 +97,8 @@ def write_page(
         Of the classes.
     threads
         Tiles that are encoded at a time.
+    uncertainty
+        Its `uncertainty.tif`, if there is one.
     """
     folder.mkdir()
     for name in FILES:
@@ -85,29 +106,26 @@ def write_page(
         shutil.copyfile(PAGE / name, folder / name)
     picture = TileFolder(folder / "slide", view.width, view.height, ".jpg", as_jpeg, threads)
     picture.write(slide_strips(view))
-    count = len(picture.tiles)
-    layers = []
+    layers: list[Layer] = []
+    unsure: Layer | None = None
     with tifffile.TiffFile(classes) as tiff:
         page = tiff.pages.first
         for index, (class_, color) in enumerate(zip(summary["classes"], colors, strict=True)):
             if not index:
                 continue
-            layer = TileFolder(
-                folder / f"class{index}", page.imagewidth, page.imagelength, ".png", as_layer(color), threads
-            )
-            layer.write(class_strips(page, index))
-            count += len(layer.tiles)
-            layers.append(
-                described(layer)
-                | {"name": class_["name"], "color": color, "area_mm2": class_["area_mm2"], "pixels": class_["pixels"]}
-                | {"tiles": sorted(layer.tiles)}
-            )
+            layer = write_layer(folder / f"class{index}", page, class_strips(page, index), color, threads)
+            layers.append(layer | {key: class_[key] for key in ("name", "area_mm2", "pixels")})
+    if uncertainty:
+        with tifffile.TiffFile(uncertainty) as tiff:
+            page = tiff.pages.first
+            strips = (strip for _, strip in strips_of(page))
+            unsure = {"name": "uncertainty"} | write_layer(folder / "uncertainty", page, strips, UNSURE, threads)
     mpp = summary["mpp"] and summary["mpp"] * summary["width"] / view.width
-    content = {"name": summary["slide"], "mpp": mpp, "slide": described(picture), "classes": layers}
+    content = {"name": summary["slide"], "mpp": mpp, "slide": described(picture), "classes": layers, "unsure": unsure}
     # One that was predicted before summaries said it has no word.
     content["trust"] = {key: summary.get("trust", {}).get(key) for key in ("word", "reason")}
     (folder / "slide.js").write_text(f"const SLIDE = {json.dumps(content, ensure_ascii=False)};\n", encoding="utf-8")
-    return count
+    return sum(len(layer["tiles"]) for layer in (*layers, unsure) if layer) + len(picture.tiles)
 
 
 if __name__ == "__main__":
@@ -117,5 +135,13 @@ if __name__ == "__main__":
     colors = colors_of([class_["name"] for class_ in summary["classes"]], params.classes)
     view = view_of(snakemake.input.slide, summary["mpp"], params.mpp)
     with atomic_path(snakemake.output.page) as temporary:
-        count = write_page(temporary, view, snakemake.input.classes, summary, colors, snakemake.threads)
+        count = write_page(
+            temporary,
+            view,
+            snakemake.input.classes,
+            summary,
+            colors,
+            snakemake.threads,
+            snakemake.input.get("uncertainty"),
+        )
     log.info("%s: %d tiles; open index.html there in a browser", snakemake.output.page, count)

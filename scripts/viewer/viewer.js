@@ -1,4 +1,4 @@
-// Shows what slide.js describes: a slide, and over it a picture for each class.
+// Shows what slide.js describes: a slide, and over it a picture for each class, and one of the uncertainty if it is there.
 "use strict";
 
 // A bar of a round length is at most so long.
@@ -23,6 +23,7 @@ function tileSource(picture) {
 }
 
 function areaText(class_) {
+  if (class_ === SLIDE.unsure) return "";
   if (class_.area_mm2 === null) return `${class_.pixels.toLocaleString("en")} px`;
   return `${class_.area_mm2.toFixed(class_.area_mm2 < 10 ? 3 : 1)} mm²`;
 }
@@ -33,6 +34,9 @@ function element(tag, className, text = "") {
   made.textContent = text;
   return made;
 }
+
+// What lies over the slide; the uncertainty is not shown until it is asked for.
+const layers = [...SLIDE.classes, ...(SLIDE.unsure ? [SLIDE.unsure] : [])];
 
 const byId = (id) => document.getElementById(id);
 
@@ -51,21 +55,21 @@ function applyOpacity() {
   const opacity = byId("opacity").value / 100;
   byId("opacity-value").textContent = `${byId("opacity").value} %`;
   for (const box of document.querySelectorAll("#classes input")) {
-    // The slide is the picture below all classes.
+    // The slide is the picture below all others.
     viewer.world.getItemAt(Number(box.value) + 1)?.setOpacity(box.checked ? opacity : 0);
   }
 }
 
-function listClass(class_, index) {
+function listLayer(layer, index) {
   const box = element("input", "");
   box.type = "checkbox";
-  box.checked = true;
+  box.checked = layer !== SLIDE.unsure;
   box.value = index;
   box.addEventListener("change", applyOpacity);
   const swatch = element("span", "swatch");
-  swatch.style.background = class_.color;
+  swatch.style.background = layer.color;
   const label = element("label", "");
-  label.append(box, swatch, element("span", "name", class_.name), element("span", "area", areaText(class_)));
+  label.append(box, swatch, element("span", "name", layer.name), element("span", "area", areaText(layer)));
   const item = element("li", "");
   item.append(label);
   byId("classes").append(item);
@@ -94,11 +98,12 @@ function drawScale() {
 document.title = `${SLIDE.name} – pathseg`;
 byId("name").textContent = SLIDE.name;
 sayTrust(SLIDE.trust);
-SLIDE.classes.forEach(listClass);
+layers.forEach(listLayer);
+byId("unsure").hidden = !SLIDE.unsure;
 byId("opacity").addEventListener("input", applyOpacity);
 viewer.addHandler("open", () => {
   applyOpacity();
   drawScale();
 });
 viewer.addHandler("update-viewport", drawScale);
-viewer.open([SLIDE.slide, ...SLIDE.classes].map((picture) => ({ tileSource: tileSource(picture), width: 1 })));
+viewer.open([SLIDE.slide, ...layers].map((picture) => ({ tileSource: tileSource(picture), width: 1 })));

@@ -54,13 +54,14 @@ def test_the_report_tells_the_whole_story(report):
 
 
 def test_a_slide_is_looked_at(project, browser):
-    """Zoom, classes on and off, opacity, and the scale bar."""
+    """Zoom, classes and what is unsure on and off, opacity, and the scale bar."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, which fetches OpenSeadragon")
+    project.configure(prediction={"uncertainty": True})
     project.snakemake("view")
     browser.open(project.folder / "results/viewer/index.html")
     browser.run(CLICK, "slide 0")
-    browser.wait_for("typeof viewer !== 'undefined' && viewer.world.getItemCount() === 2")
+    browser.wait_for("typeof viewer !== 'undefined' && viewer.world.getItemCount() === 3")
     browser.wait_for("viewer.world.getItemAt(0).getFullyLoaded() && viewer.world.getItemAt(1).getFullyLoaded()")
     assert browser.run("return document.getElementById('name').innerText") == "slide 0"
     assert "mm²" in browser.run("return document.querySelector('.area').innerText")
@@ -86,6 +87,11 @@ def test_a_slide_is_looked_at(project, browser):
     slide = "const o = document.getElementById('opacity'); o.value = 80; o.dispatchEvent(new Event('input'))"
     browser.run(slide)
     assert browser.run(f"return {opacity}") == pytest.approx(0.8)
+    unsure = "viewer.world.getItemAt(2).getOpacity()"
+    assert browser.run(f"return {unsure}") == 0
+    browser.run("document.querySelectorAll('#classes input')[1].click()")
+    assert browser.run(f"return {unsure}") == pytest.approx(0.8)
+    browser.wait_for("viewer.world.getItemAt(2).getFullyLoaded()")
     assert browser.errors() == []
     # Another look of the page is written into each.
     project.edit("scripts/viewer/viewer.css", lambda text: text + "body { color: red; }\n")

@@ -33,6 +33,7 @@ def files_under(folder):
 
 def test_the_plan_is_the_same_wherever_results_are_kept(tmp_path):
     workflow = write_project(copy_workflow(tmp_path))
+    workflow.configure(prediction={"probability": True, "uncertainty": True})
     planned = workflow.planned("all", "view", "export", *kept_in(tmp_path / "kept"))
     here = workflow.planned("all", "view", "export")
     # What a plugin keeps is fetched for each slide by itself.

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 import yaml
 
@@ -40,7 +41,8 @@ def predicted(tmp_path_factory):
     write_slide(workflow.folder / "scans" / "foreign.tif", slide[..., [2, 0, 1]], 1.0)
     classes = [{"name": class_["name"], "mask_value": class_["mask_value"]} for class_ in CLASSES]
     # The network is a random one, whose deepest layer sees little more than how numbers are rounded.
-    config = {"classes": classes, "model": "m.pt", "slides": "scans/*.tif", "prediction": {"precision": "float32"}}
+    prediction = {"precision": "float32", "probability": True, "uncertainty": True}
+    config = {"classes": classes, "model": "m.pt", "slides": "scans/*.tif", "prediction": prediction}
     (workflow.folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
     workflow.printed = workflow.snakemake("predict")
     return workflow
@@ -77,3 +79,14 @@ def test_the_terminal_says_it_at_the_end(predicted):
 
 def test_of_slides_that_were_there_before_nothing_is_said(predicted):
     assert "are unlike" not in predicted.snakemake("predict")
+
+
+def test_the_uncertainty_follows_from_the_probabilities(predicted):
+    folder = predicted.folder / RESULTS / "known"
+    ascending = np.sort(tifffile.imread(folder / "probability.tif").astype(int), axis=0)
+    with tifffile.TiffFile(folder / "uncertainty.tif") as tiff:
+        uncertainty = tiff.asarray()
+        assert tiff.pages.first.tags["XResolution"].value[0] / tiff.pages.first.tags["XResolution"].value[1] == 1e4
+    assert uncertainty.dtype == np.uint8
+    np.testing.assert_array_equal(uncertainty, 255 - (ascending[-1] - ascending[-2]))
+    assert uncertainty.std() > 0

@@ -33,7 +33,7 @@ class PyramidWriter:
 
     The pyramid has one page per level (`subfiletype=1`), which OpenSlide, tifffile and QuPath all read. A pixel of a
     reduced level is what most of its four are (see `most_of_four`), so that class indices stay class indices; of
-    planes, which are probabilities, it is the mean.
+    planes, which are probabilities, and of what is `averaged` it is the mean.
 
     Parameters
     ----------
@@ -51,6 +51,8 @@ class PyramidWriter:
         Whether to write the reduced levels, without which it is no pyramid.
     dtype
         Of the pixels: `uint8`, or `uint32` for numbers of objects, which have neither colours nor planes.
+    averaged
+        Whether the values are amounts, of which reduced levels have means.
     """
 
     def __init__(
@@ -63,9 +65,10 @@ class PyramidWriter:
         planes: int = 0,
         reduced: bool = True,
         dtype: type[np.unsignedinteger] = np.uint8,
+        averaged: bool = False,
     ) -> None:
         self.path, self.width, self.height, self.planes, self._reduced = path, width, height, planes, reduced
-        self._dtype = np.dtype(dtype)
+        self._dtype, self._averaged = np.dtype(dtype), averaged or planes > 0
         self._options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "tile": (TIFF_TILE,) * 2}
         self._options |= {"dtype": self._dtype, "metadata": None, "software": f"pathseg {__version__}"}
         self._mpp = mpp
@@ -106,7 +109,8 @@ class PyramidWriter:
 
     def _write(self) -> None:
         with tempfile.TemporaryFile(dir=self.path.parent) as scratch:
-            levels = _Levels(scratch, self.planes, self.width, self.height, self._reduced, self._dtype)
+            shape = self.planes, self.width, self.height
+            levels = _Levels(scratch, *shape, self._reduced, self._dtype, self._averaged)
             big = levels.bytes > BIG_BYTES
             with tifffile.TiffWriter(self.path, bigtiff=big) as tiff:
                 for level, (height, width) in enumerate(levels.shapes):
@@ -168,9 +172,11 @@ class _Levels:
         Of all levels, without compression.
     """
 
-    def __init__(self, scratch: BinaryIO, planes: int, width: int, height: int, reduced: bool, dtype: np.dtype) -> None:
+    def __init__(
+        self, scratch: BinaryIO, planes: int, width: int, height: int, reduced: bool, dtype: np.dtype, averaged: bool
+    ) -> None:
         self._scratch, self._n_planes, self._dtype = scratch, max(planes, 1), dtype
-        self._halved = (lambda pixels, _: block_mean(pixels, 2)) if planes else most_of_four
+        self._halved = (lambda pixels, _: block_mean(pixels, 2)) if averaged else most_of_four
         self.streamed = 0 if planes else 1
         self.shapes = [(height, width)]
         while reduced and max(self.shapes[-1]) > TIFF_TILE:

@@ -35,7 +35,7 @@ class AnswerWriter:
     Parameters
     ----------
     paths
-        Where to write `classes`, `confidence` and, if they are there, `insides` and `probability`.
+        Where to write `classes`, `confidence` and, if they are there, `insides`, `probability` and `uncertainty`.
     size
         Width and height of the slide in pixels of the model.
     mpp
@@ -51,6 +51,7 @@ class AnswerWriter:
             "confidence": {"reduced": False},
             "insides": {"reduced": False},
             "probability": {"planes": n_classes},
+            "uncertainty": {"averaged": True},
         }
         self._writers = {
             key: self._stack.enter_context(PyramidWriter(paths[key], *size, mpp, **options))
@@ -67,6 +68,8 @@ class AnswerWriter:
             self._writers["insides"].append(band.is_inside().view(np.uint8))
         if "probability" in self._writers:
             self._writers["probability"].append(band.probabilities)
+        if "uncertainty" in self._writers:
+            self._writers["uncertainty"].append(band.uncertainty())
 
     def __enter__(self) -> Self:
         return self

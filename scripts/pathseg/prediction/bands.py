@@ -36,3 +36,11 @@ class Band:
         """Return what is inside of objects, in a band of networks that have learned it: bool [h, W]."""
         assert self.insides is not None
         return self.insides >= INSIDE
+
+    def uncertainty(self) -> np.ndarray:
+        """Return how little the most probable class leads the second, uint8 [h, W]: 255 less the difference."""
+        first, second = np.zeros_like(self.classes), np.zeros_like(self.classes)
+        for plane in self.probabilities:
+            np.maximum(second, np.minimum(first, plane), out=second)
+            np.maximum(first, plane, out=first)
+        return 255 - (first - second)

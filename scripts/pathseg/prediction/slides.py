@@ -77,8 +77,8 @@ class SlidePredictor:
         row
             `slide`, its name; `mpp` of the slide table, or None; `tissue`, the user's own mask, or None.
         outputs
-            Where to write `classes`, `confidence`, `picture`, `about` and, if they are there, `insides` and
-            `probability`.
+            Where to write `classes`, `confidence`, `picture`, `about` and, if they are there, `insides`, `probability`
+            and `uncertainty`.
 
         Returns
         -------

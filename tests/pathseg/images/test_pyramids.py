@@ -52,6 +52,16 @@ def test_planes(tmp_path, rng):
         assert np.abs(tiff.series[0].levels[1].asarray() - expected).max() <= 0.5
 
 
+def test_amounts_are_averaged(tmp_path, rng):
+    amounts = rng.integers(0, 255, (1400, 700), dtype=np.uint8)
+    write(tmp_path / "a.tif", amounts, 300, averaged=True)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        np.testing.assert_array_equal(tiff.series[0].levels[0].asarray(), amounts)
+        for side in (2, 4):
+            amounts = amounts.reshape(len(amounts) // 2, 2, -1, 2).mean((1, 3))
+            assert np.abs(tiff.series[0].levels[side // 2].asarray() - amounts).max() <= side / 4
+
+
 def test_numbers_of_objects_have_32_bits(tmp_path, rng):
     numbers = rng.integers(0, 2**32, (700, 1300), dtype=np.uint32)
     numbers[:512, :512] = 70_000

@@ -100,6 +100,21 @@ def test_the_class_is_that_of_the_highest_delivered_probability(tissue_field):
     np.testing.assert_array_equal(classes, probabilities.argmax(axis=0))
 
 
+def test_uncertainty_is_how_little_the_first_class_leads_the_second(tissue_field, rng):
+    """On glass there is none."""
+    predictor = Predictor([small_unet(n_classes=7)], CPU, torch.float32)
+    tissue = rng.random((6, 7)) > 0.5
+    bands = list(predict_bands(ArrayView(tissue_field[0]), predictor, None, tissue))
+    _, probabilities = join(bands)
+    ascending = np.sort(probabilities.astype(int), axis=0)
+    found = np.concatenate([band.uncertainty() for band in bands])
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, 255 - (ascending[-1] - ascending[-2]))
+    seen = np.concatenate([band.tissue for band in bands])
+    assert (found[seen] > 0).all()
+    assert not found[~seen].any()
+
+
 class UnevenView(ArrayView):
     """A view whose first rectangles take the longest to read, and that knows which threads read."""
 
