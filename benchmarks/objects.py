@@ -21,7 +21,7 @@ from skimage.segmentation import watershed
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_instances
-from pathseg.labels.separation import separate
+from pathseg.labels.separation import SURE, numbered, separate, sureness
 from pathseg.prediction.bands import INSIDE
 from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
@@ -44,7 +44,10 @@ def on_the_probabilities(mask: np.ndarray, insides: np.ndarray, _reach: int) -> 
 # Functions of where the class is, of 255 times the probability of being inside, and of the reach in pixels.
 WAYS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "what is connected": lambda mask, _insides, _reach: connected(mask.astype(np.uint8)),
-    "insides: what is done": lambda mask, insides, reach: separate(mask, insides >= INSIDE, reach),
+    "insides": lambda mask, insides, reach: numbered(mask, insides >= INSIDE, reach),
+    "insides, surely so somewhere: what is done": lambda mask, insides, reach: separate(
+        mask, sureness(insides, INSIDE, 255 * SURE), reach
+    ),
     "insides, watershed on their probabilities": on_the_probabilities,
 }
 

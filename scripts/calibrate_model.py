@@ -6,7 +6,7 @@ Outputs
 -------
 model : PyTorch checkpoint
     The trained model with `calibration`, see `pathseg.network.calibration`, which everything that predicts uses (of
-    objects that are told apart also from which probability on a pixel is inside of one), and
+    objects that are told apart also from which probabilities on a pixel is inside of one, and surely so), and
     `reference`, see `pathseg.prediction.reference`.
 table : TSV
     How sure the model is, and how often it is right: as it was trained (`before`), calibrated (`after`), and on
@@ -23,7 +23,7 @@ import pandas as pd
 from pathseg.cohort.rows import with_files
 from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_instances, open_labels
-from pathseg.labels.separation import separate
+from pathseg.labels.separation import SURE, numbered, only_sure
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.calibration import Calibration
@@ -36,7 +36,7 @@ from pathseg.prediction.inference import Predictor
 from pathseg.prediction.objects import reach_of
 from pathseg.scores.calibration import expected_calibration_error
 from pathseg.scores.counts import LEVELS
-from pathseg.scores.objects import OBJECT_COUNTS, connected, count_objects, object_scores
+from pathseg.scores.objects import connected, count_found
 from pathseg.table_files import save_tsv
 
 log = logging.getLogger("pathseg")
@@ -45,9 +45,10 @@ log = logging.getLogger("pathseg")
 SAMPLED, FROM_EACH = 2**22, 2**8
 # The probability nearest to 0 or 1 that has a logarithm.
 LOWEST = 1e-7
-# Probabilities that are tried as that from which on a pixel is inside of an object; the first where there are fewer
-# objects to choose by. Values of F1 that differ by no more are taken for the same.
-INSIDE_LEVELS, FEWEST_OBJECTS, SAME_F1 = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9), 50, 0.005
+# Probabilities that are tried as those from which on a pixel is inside of an object, and surely so; with fewer objects
+# to choose by, the others are taken. Values of F1 that differ by no more are taken for the same.
+INSIDES, SURES, FEWEST_OBJECTS, SAME_F1 = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85), (0.9, 0.97), 50, 0.005
+OTHERWISE = (0.5, SURE)
 # Images that are larger are not looked at for that: all of one must be in memory.
 LARGEST_PIXELS = 2**26
 
@@ -95,18 +96,18 @@ def count_images(
     model: Checkpoint,
     settings: dict[str, Any],
     labels: dict[str, Any],
-) -> dict[float, np.ndarray]:
-    """Tell objects apart with each of `INSIDE_LEVELS`, at the model's resolution, and compare them with the true ones.
+) -> dict[tuple[float, float], np.ndarray]:
+    """Tell objects apart with each of `INSIDES` and `SURES`, at the model's resolution, and compare with the true ones.
 
     Parameters are those of `sample_images`; the network has an output for insides.
 
     Returns
     -------
     dict of numpy.ndarray
-        For each level what `count_objects` returns, over all images and classes whose objects are told apart.
+        For each pair what `count_found` returns, over all images and classes whose objects are told apart.
     """
     names = [class_["name"] for class_ in labels["classes"]]
-    counts = {level: np.zeros(len(OBJECT_COUNTS)) for level in INSIDE_LEVELS}
+    counts = {pair: np.zeros(3) for pair in itertools.product(INSIDES, SURES)}
     for row in progress(rows, "counting objects", unit="image"):
         view = view_of_model(model, open_slide(row["image"], row["mpp"]))
         truth_map = open_labels(row["mask"], view, **labels)
@@ -119,24 +120,25 @@ def count_images(
         for index in map(names.index, model["objects"]["classes"]):
             true, mask = truth == index, (classes == index) & (truth != IGNORE)
             true = connected(true) if numbers is None else np.where(true, numbers, 0)
-            for level in INSIDE_LEVELS:
-                found = separate(mask, insides >= 255 * level, reach_of(model["objects"]["shrink"]))
-                counts[level] += count_objects(true, found)
+            for inside in INSIDES:
+                maybe = numbered(mask, insides >= 255 * inside, reach_of(model["objects"]["shrink"]))
+                for sure in SURES:
+                    counts[inside, sure] += count_found(true, only_sure(maybe, mask & (insides >= 255 * sure)))
     return counts
 
 
-def choose_level(counts: dict[float, np.ndarray]) -> float:
-    """Choose the probability from which on a pixel is inside, from what `count_images` returns.
+def choose_probabilities(counts: dict[tuple[float, float], np.ndarray]) -> tuple[float, float]:
+    """Choose from which probabilities on a pixel is inside, and surely so, from what `count_images` returns.
 
-    Networks are not sure enough of the thin gaps between objects, so that at 0.5 insides run together. F1 hangs little
-    on it, and the number of objects more: of the levels with about the highest F1, the one that counts best is taken.
+    Where gaps are thin, networks are not sure enough of them, and at 0.5 the insides of nuclei run together; those of
+    large glands fall apart there. Of the pairs with about the highest F1, the one that counts best is taken.
     """
-    scores = {level: object_scores(of_level) for level, of_level in counts.items()}
-    if next(iter(counts.values()))[0] < FEWEST_OBJECTS:
-        return INSIDE_LEVELS[0]
-    highest = max(score["object_f1"] for score in scores.values())
-    good = [level for level, score in scores.items() if score["object_f1"] >= highest - SAME_F1]
-    return min(good, key=lambda level: abs(scores[level]["object_count_ratio"] - 1))
+    true = next(iter(counts.values()))[0]
+    if true < FEWEST_OBJECTS:
+        return OTHERWISE
+    f1 = {pair: 2 * found / (true + predicted) for pair, (_, predicted, found) in counts.items()}
+    good = [pair for pair, score in f1.items() if score >= max(f1.values()) - SAME_F1]
+    return min(good, key=lambda pair: abs(counts[pair][1] / true - 1))
 
 
 def confidences(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -191,8 +193,9 @@ if __name__ == "__main__":
     stored = {"temperature": fitted.temperature, "bias": list(fitted.bias), "errors": errors}
     if model["objects"]:
         _, telling = load_predictor([files.model], params.classes, settings, device, model["objects"]["classes"])
-        stored["inside"] = choose_level(count_images(rows, telling, model, settings, labels))
-        log.info("a pixel is inside of an object from a probability of %g on", stored["inside"])
+        chosen = choose_probabilities(count_images(rows, telling, model, settings, labels))
+        stored |= dict(zip(("inside", "sure"), chosen, strict=True))
+        log.info("a pixel is inside of an object from a probability of %g on, and surely so from %g on", *chosen)
     training = [
         row | {"image": image} for row, image in zip(params.training_rows, snakemake.input.training, strict=True)
     ]

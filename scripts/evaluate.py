@@ -119,7 +119,7 @@ def count_image(
         known = truth != IGNORE
         counts.add_pixels(truth[known], band.classes[known], band.probabilities[:, known], band.tissue[known])
         if small:
-            strips.append((truth, band.classes, *([band.is_inside()] if scoring.objects else [])))
+            strips.append((truth, band.classes, *([band.inside()] if scoring.objects else [])))
     if not small:
         log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], grid.width, grid.height)
         counts.too_large += 1

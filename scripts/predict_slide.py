@@ -7,7 +7,7 @@ classes : tiled pyramidal TIFF, uint8
 confidence : tiled TIFF, uint8
     Probability of each pixel's class times 255; 0 where nothing was looked at.
 insides : tiled TIFF, uint8
-    1 inside of objects. Only if the configuration asks for objects.
+    1 inside of objects, 2 surely so. Only if the configuration asks for objects.
 picture : JPEG
     The slide, small.
 about : JSON

@@ -197,7 +197,10 @@ def calibration_text(checkpoint: Checkpoint, names: list[str]) -> str:
     else:
         text += ", on the same patient; with several, it would be known for unseen ones."
     if "inside" in calibration:
-        text += f" A pixel is inside of an object from a probability of {calibration['inside']:g} on."
+        text += (
+            f" A pixel is inside of an object from a probability of {calibration['inside']:g} on, and surely so from "
+            f"{calibration['sure']:g} on."
+        )
     return text
 
 

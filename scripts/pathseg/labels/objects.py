@@ -17,8 +17,8 @@ from pathseg.labels.separation import NumberedRows, Separator
 
 # What a corner takes off a perimeter that runs through the middles of the pixel edges beside it.
 CORNER = 1 - 0.5**0.5
-# What is summed over an object's pixels: the pixels, their probability, and five moments.
-SUMS = 7
+# What is summed over an object's pixels: the pixels, their probability, five moments, and those surely inside.
+SUMS = 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class ObjectFinder:
         self._class_index = class_index
         self._separator = Separator(reach)
         self._open = OpenParts()
+        # Of the rows that are held, the probability of the class and what is surely inside.
         self._confidence: list[np.ndarray] = []
+        self._sure: list[np.ndarray] = []
 
     def add(self, classes: np.ndarray, insides: np.ndarray, confidence: np.ndarray) -> Objects:
         """Take the next band and return the objects that are known to end by now.
@@ -59,12 +61,13 @@ class ObjectFinder:
         classes
             uint8 [h, W], class indices.
         insides
-            bool [h, W], what is inside of objects.
+            uint8 [h, W], 1 inside of objects, 2 surely so, 0 elsewhere.
         confidence
             uint8 [h, W], probability of the class of each pixel times 255.
         """
         self._confidence.append(confidence)
-        return self._ending(self._separator.add(classes == self._class_index, insides))
+        self._sure.append(insides > 1)
+        return self._ending(self._separator.add(classes == self._class_index, insides > 0))
 
     def finish(self) -> Iterator[Objects]:
         """Yield the objects that are left."""
@@ -76,14 +79,14 @@ class ObjectFinder:
         height = len(rows.numbers)
         if not height:
             return self._objects(*joined([], SUMS))
-        held = np.concatenate(self._confidence)
-        confidence, self._confidence = held[:height], [held[height:]]
+        held, sure = np.concatenate(self._confidence), np.concatenate(self._sure)
+        self._confidence, self._sure = [held[height:]], [sure[height:]]
         columns = np.flatnonzero(rows.numbers.any(axis=0))
         parts: dict[int, Part] = {}
         polygons, sums = joined([], SUMS)
         if len(columns):
             used = slice(int(columns[0]), int(columns[-1]) + 1)
-            band = _ObjectBand(rows.numbers[:, used], confidence[:, used], used.start, rows.y)
+            band = _ObjectBand(rows.numbers[:, used], held[:height, used], sure[:height, used], used.start, rows.y)
             touching = band.touching()
             polygons, sums = band.polygons(~touching), band.sums(~touching)
             parts = band.parts(touching)
@@ -91,14 +94,17 @@ class ObjectFinder:
         return self._objects(np.concatenate([polygons, ended]), np.concatenate([sums, their_sums]))
 
     def _objects(self, polygons: np.ndarray, sums: np.ndarray) -> Objects:
+        """Make objects of those that are surely some."""
+        kept = sums[:, 7] > 0
+        polygons, sums = polygons[kept], sums[kept]
         classes = np.full(len(polygons), self._class_index)
-        return Objects(classes, polygons, sums[:, 0].astype(np.int64), sums[:, 1], sums[:, 2:])
+        return Objects(classes, polygons, sums[:, 0].astype(np.int64), sums[:, 1], sums[:, 2:7])
 
 
 class _ObjectBand(LabelledBand):
     """A band of numbered objects; (x, y) is its first pixel."""
 
-    def __init__(self, numbers: np.ndarray, confidence: np.ndarray, x: int, y: int) -> None:
+    def __init__(self, numbers: np.ndarray, confidence: np.ndarray, sure: np.ndarray, x: int, y: int) -> None:
         # Without those that have no pixel in these rows.
         there = np.bincount(numbers.ravel()) > 0
         there[0] = True
@@ -111,7 +117,8 @@ class _ObjectBand(LabelledBand):
             np.bincount(self.inside, weights=values, minlength=self.count)
             for values in (across, down, across * across, across * down, down * down)
         ]
-        self._sums = np.column_stack([self._sums, *moments])
+        surely = np.bincount(self.inside, weights=sure[self.mask], minlength=self.count)
+        self._sums = np.column_stack([self._sums, *moments, surely])
         self.trace(x, y)
 
     def parts(self, chosen: np.ndarray) -> dict[int, Part]:

@@ -2,8 +2,9 @@
 
 Besides the class map there is a map of what is inside of objects: of each only what is left when its rim is taken off,
 so that objects which touch have insides which do not. Insides that are connected (by edges, not corners) are one
-object. From all of them at once, objects grow through the class by one pixel at a time, as far as `reach`: the
-watershed of flat land (Meyer 1994, doi 10.1016/0165-1684(94)90060-4). What none reaches is of no object.
+object, if some of their pixels are surely inside: what is so nowhere is seldom an object. From all of them at once,
+objects grow through the class by one pixel at a time, as far as `reach`: the watershed of flat land (Meyer 1994,
+doi 10.1016/0165-1684(94)90060-4). What none reaches is of no object.
 
 Which inside a pixel grows from depends on nothing farther away than the reach, so that a band with so many rows around
 it gives what the whole map gives, however large the objects are.
@@ -14,6 +15,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+# The probability from which on a calibrated network says that a pixel is surely inside.
+SURE = 0.9
+
+
+def sureness(probabilities: np.ndarray, inside: float, sure: float) -> np.ndarray:
+    """Return 1 where a probability says that a pixel is inside, 2 where surely so, and 0 elsewhere, uint8 [H, W]."""
+    return (probabilities >= inside).astype(np.uint8) + (probabilities >= sure)
+
 
 def separate(mask: np.ndarray, insides: np.ndarray, reach: int) -> np.ndarray:
     """Tell the objects of a class apart.
@@ -23,15 +32,28 @@ def separate(mask: np.ndarray, insides: np.ndarray, reach: int) -> np.ndarray:
     mask
         Where the class is, bool [H, W].
     insides
-        What is inside of objects, bool [H, W]; what of it lies outside of the mask does not count.
+        1 inside of objects, 2 surely so, 0 elsewhere, uint8 [H, W]; what lies outside of the mask does not count.
     reach
         How far objects grow from their insides, in pixels along rows and columns.
 
     Returns
     -------
     numpy.ndarray
-        int32 [H, W], from 1 without gaps; 0 where no object is.
+        int32 [H, W], from 1; 0 where no object is.
     """
+    numbers = numbered(mask, insides > 0, reach)
+    return only_sure(numbers, insides > 1)
+
+
+def only_sure(numbers: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Leave out the objects, int [H, W], none of whose pixels is surely inside of one (bool [H, W])."""
+    kept = np.bincount(numbers[sure], minlength=int(numbers.max(initial=0)) + 1) > 0
+    kept[0] = False
+    return np.where(kept[numbers], numbers, 0)
+
+
+def numbered(mask: np.ndarray, insides: np.ndarray, reach: int) -> np.ndarray:
+    """Return what may be objects, as `separate` does, from what is inside, bool [H, W], however sure that is."""
     _, numbers = cv2.connectedComponents((mask & insides).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     _grow(numbers, mask, reach)
     return numbers
@@ -84,7 +106,7 @@ class NumberedRows:
 
 
 class Separator:
-    """Tell objects apart as `separate` does, in a map that comes in bands; rows are given back when they are known.
+    """Do what `numbered` does, in a map that comes in bands; rows are given back when they are known.
 
     Parameters
     ----------
@@ -101,7 +123,7 @@ class Separator:
         self._top = self._next = 0
 
     def add(self, mask: np.ndarray, insides: np.ndarray) -> NumberedRows:
-        """Take the next rows, bool [h, W] each, see `separate`, and return those that are known now; it may be none."""
+        """Take the next rows, bool [h, W] each, see `numbered`, and return those that are known now; it may be none."""
         if not len(self._mask):
             self._mask = self._insides = np.empty((0, mask.shape[1]), bool)
         self._mask, self._insides = np.concatenate([self._mask, mask]), np.concatenate([self._insides, insides])
@@ -119,7 +141,7 @@ class Separator:
         if end > y and len(columns):
             # Only where the class is: a slide is wide, and its tissue often is not.
             used = slice(int(columns[0]), int(columns[-1]) + 1)
-            found = separate(self._mask[:, used], self._insides[:, used], self._reach)
+            found = numbered(self._mask[:, used], self._insides[:, used], self._reach)
             numbers[:, used] = found[y - self._top : end - self._top]
             if y:
                 before[used] = found[y - self._top - 1]

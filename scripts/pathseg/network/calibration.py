@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pathseg.errors import CheckpointError
+from pathseg.labels.separation import SURE
 from pathseg.network.unet import UNet
 
 
@@ -27,13 +28,15 @@ class Calibration:
         Above 1 if the network was too sure.
     bias : tuple of float
         Of each class; they sum to 0.
-    inside : float
-        The probability from which on a pixel is inside of an object, as the network was trained; 0.5 afterwards.
+    inside, sure : float
+        The probabilities from which on a pixel is inside of an object, and surely so, as the network was trained;
+        afterwards these are 0.5 and `SURE`.
     """
 
     temperature: float
     bias: tuple[float, ...]
     inside: float = 0.5
+    sure: float = SURE
 
     def of_logits(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated logits [n, C]."""
@@ -53,7 +56,7 @@ def calibration_of(checkpoint: dict[str, Any], path: str) -> Calibration | None:
         return None
     try:
         temperature, bias = float(stored["temperature"]), tuple(float(value) for value in stored["bias"])
-        inside = float(stored.get("inside", 0.5))
+        inside, sure = float(stored.get("inside", 0.5)), float(stored.get("sure", SURE))
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: its calibration is not a temperature and biases; train it again") from error
     if not (np.isfinite([temperature, *bias]).all() and temperature > 0 and len(bias) == checkpoint["n_classes"]):
@@ -61,17 +64,23 @@ def calibration_of(checkpoint: dict[str, Any], path: str) -> Calibration | None:
             f"{path}: its calibration (temperature {temperature}, {len(bias)} biases) does not fit "
             f"{checkpoint['n_classes']} classes; train it again"
         )
-    if not 0 < inside < 1:
-        raise CheckpointError(f"{path}: its calibration of insides ({inside}) is no probability; train it again")
-    return Calibration(temperature, bias, inside)
+    if not 0 < inside < sure < 1:
+        raise CheckpointError(
+            f"{path}: its calibration of insides ({inside}, {sure}) is not two probabilities; train it again"
+        )
+    return Calibration(temperature, bias, inside, sure)
 
 
 @torch.no_grad()
 def calibrate(network: UNet, calibration: Calibration) -> None:
     """Multiply a calibration into the last convolution, whose output are the logits."""
+    # The logit of insides is stretched so that both probabilities come to be what they are afterwards.
+    inside, sure, afterwards = (math.log(p / (1 - p)) for p in (calibration.inside, calibration.sure, SURE))
+    stretch = afterwards / (sure - inside)
     for values in network.last.parameters():
         values[: network.n_classes].div_(calibration.temperature)
+        # Nothing is there where the network has no output for insides.
+        values[network.n_classes :].mul_(stretch)
     bias = network.last.get_parameter("bias")
     bias[: network.n_classes].add_(torch.tensor(calibration.bias))
-    # Nothing is there where the network has no output for insides.
-    bias[network.n_classes :].sub_(math.log(calibration.inside / (1 - calibration.inside)))
+    bias[network.n_classes :].sub_(inside * stretch)

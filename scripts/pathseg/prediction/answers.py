@@ -65,7 +65,7 @@ class AnswerWriter:
         # A class that is taken has some probability: 0 says that nothing was looked at.
         self._writers["confidence"].append(np.where(band.tissue, band.probabilities.max(axis=0), 0))
         if "insides" in self._writers:
-            self._writers["insides"].append(band.is_inside().view(np.uint8))
+            self._writers["insides"].append(band.inside())
         if "probability" in self._writers:
             self._writers["probability"].append(band.probabilities)
         if "uncertainty" in self._writers:
@@ -94,7 +94,7 @@ class AnswerRows:
     confidence : numpy.ndarray
         uint8 [h, W], probability of that class times 255; 0 where nothing was looked at.
     insides : numpy.ndarray or None
-        bool [h, W], what is inside of objects, if these are told apart.
+        uint8 [h, W], 1 inside of objects, 2 surely so, if these are told apart.
     """
 
     y: int
@@ -135,7 +135,7 @@ class Answer:
             for (y, classes), (_, confidence), inside in zip(
                 maps["classes"], maps["confidence"], insides, strict=False
             ):
-                yield AnswerRows(y, classes, confidence, None if inside is None else inside > 0)
+                yield AnswerRows(y, classes, confidence, inside)
 
     def tissue(self) -> np.ndarray:
         """Return where tissue was looked at, small: bool [h, w], see `thumbnail_places`."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pathseg.labels.separation import SURE, sureness
+
 # The least probability times 255 of what is inside: more likely inside than not.
 INSIDE = 128
 
@@ -32,10 +34,10 @@ class Band:
     tissue: np.ndarray
     insides: np.ndarray | None = None
 
-    def is_inside(self) -> np.ndarray:
-        """Return what is inside of objects, in a band of networks that have learned it: bool [h, W]."""
+    def inside(self) -> np.ndarray:
+        """Return what is inside of objects, 1, and surely so, 2, in a band of networks that have learned it: [h, W]."""
         assert self.insides is not None
-        return self.insides >= INSIDE
+        return sureness(self.insides, INSIDE, 255 * SURE)
 
     def uncertainty(self) -> np.ndarray:
         """Return how little the most probable class leads the second, uint8 [h, W]: 255 less the difference."""

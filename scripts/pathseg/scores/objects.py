@@ -64,13 +64,24 @@ def count_objects(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     pairs, common = _overlaps(ours, others)
     of_true = _partners(pairs, common, len(ours), others.areas)
     of_predicted = _partners(pairs[:, ::-1], common, len(others), ours.areas)
-    partner, overlap = of_predicted[of_predicted[:, 1] > 0].T
-    found = len(np.unique(partner[2 * overlap >= ours.areas[partner]]))
     distance = cache(partial(_hausdorff, ours, others))
     one = _side(ours, others, of_true, distance)
     other = _side(others, ours, of_predicted, lambda index, partner: distance(partner, index))
     overlaps = _overlap_sums(pairs, common, ours.areas, others.areas)
-    return np.array([len(ours), len(others), found, *one, *other, *overlaps], float)
+    return np.array([len(ours), len(others), _found(ours, of_predicted), *one, *other, *overlaps], float)
+
+
+def count_found(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Count true, predicted and found objects alone, which `count_objects` counts first: float64 [3]."""
+    ours, others = Objects(true), Objects(predicted)
+    pairs, common = _overlaps(ours, others)
+    return np.array([len(ours), len(others), _found(ours, _partners(pairs[:, ::-1], common, len(others), ours.areas))])
+
+
+def _found(ours: "Objects", of_predicted: np.ndarray) -> int:
+    """Count our objects of which a predicted one, whose partners and pixels shared these are, covers half or more."""
+    partner, overlap = of_predicted[of_predicted[:, 1] > 0].T
+    return len(np.unique(partner[2 * overlap >= ours.areas[partner]]))
 
 
 class Objects:

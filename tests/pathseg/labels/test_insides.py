@@ -22,7 +22,7 @@ def test_objects_that_touch_have_insides_that_do_not_and_are_found_again(radius,
     found = insides(numbers, (numbers > 0).astype(np.uint8), [1], shrink)
     assert label(found, connectivity=2).max() == 2
     assert not found[numbers == 0].any()
-    again = separate(numbers > 0, found > 0, 4 * shrink)
+    again = separate(numbers > 0, 2 * found, 4 * shrink)
     assert again.max() == 2
     for number in (7, 9):
         own = again == np.bincount(again[numbers == number]).argmax()

@@ -6,6 +6,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import regionprops_table
+from skimage.segmentation import relabel_sequential
 
 from pathseg.labels.objects import ObjectFinder, Objects, measure
 from pathseg.labels.separation import separate
@@ -37,7 +38,8 @@ def drawn(seed, shape, grain=2):
     rng = np.random.default_rng(seed)
     noise = cv2.GaussianBlur(rng.random(shape).astype(np.float32), (0, 0), grain)
     classes = np.digitize(noise, np.quantile(noise, [0.35, 0.95])).astype(np.uint8)
-    return classes, noise > np.quantile(noise, 0.7), rng.integers(0, 256, shape, dtype=np.uint8)
+    insides = np.digitize(noise, np.quantile(noise, [0.7, 0.85])).astype(np.uint8)
+    return classes, insides, rng.integers(0, 256, shape, dtype=np.uint8)
 
 
 @given(st.integers(0, 2**32), st.tuples(st.integers(1, 40), st.integers(1, 30)), st.integers(0, 6), st.data())
@@ -48,7 +50,7 @@ def test_outlines_and_sums_are_those_of_the_numbered_map_however_it_is_cut(seed,
     while sum(heights) < shape[0]:
         heights.append(data.draw(st.integers(1, shape[0] - sum(heights))))
     objects = found_in_bands(classes, insides, confidence, reach, heights)
-    wanted = separate(classes == 1, insides, reach)
+    wanted = relabel_sequential(separate(classes == 1, insides, reach))[0]
     numbers = burnt(objects.polygons, shape)
     pairs = np.unique(np.stack([wanted.ravel(), numbers.ravel()]), axis=1)
     # Each wanted object has one number, and each number is of one object.
@@ -63,7 +65,7 @@ def test_outlines_and_sums_are_those_of_the_numbered_map_however_it_is_cut(seed,
 @pytest.mark.parametrize("seed", range(4))
 def test_measures_are_those_of_scikit_image(seed):
     classes, insides, confidence = drawn(seed, (150, 160), 4)
-    objects = found_in_bands(classes, insides, confidence, 5, [37, 50, 63])
+    objects = found_in_bands(classes, 2 * insides, confidence, 5, [37, 50, 63])
     numbers = burnt(objects.polygons, classes.shape)
     names = ("area", "centroid", "eccentricity", "solidity", "axis_major_length", "axis_minor_length", "perimeter")
     wanted = pd.DataFrame(regionprops_table(numbers, properties=names))
@@ -91,7 +93,7 @@ def test_a_disc_is_measured_as_a_disc_and_a_square_as_a_square():
     classes = np.zeros((120, 240), np.uint8)
     classes[np.hypot(x - 60, y - 60) < 50] = 1
     classes[20:100, 140:220] = 1
-    objects = found_in_bands(classes, classes > 0, np.full(classes.shape, 51, np.uint8), 3, [50, 70])
+    objects = found_in_bands(classes, 2 * classes, np.full(classes.shape, 51, np.uint8), 3, [50, 70])
     square, disc = measure(objects).sort_values("x", ascending=False).to_dict("records")
     assert square["area"] == 6400
     assert square["perimeter"] == pytest.approx(4 * 80, rel=0.01)
@@ -108,7 +110,7 @@ def test_a_disc_is_measured_as_a_disc_and_a_square_as_a_square():
 def test_objects_of_a_pixel_and_of_a_line_have_measures():
     classes = np.zeros((8, 12), np.uint8)
     classes[2, 2] = classes[5, 1:10] = 1
-    objects = found_in_bands(classes, classes > 0, classes, 2, [8])
+    objects = found_in_bands(classes, 2 * classes, classes, 2, [8])
     one, line = measure(objects).sort_values("area").to_dict("records")
     assert one["eccentricity"] == 0
     assert one["solidity"] == 1
@@ -117,4 +119,4 @@ def test_objects_of_a_pixel_and_of_a_line_have_measures():
 
 def test_nothing_is_measured_of_no_object():
     empty = np.zeros((5, 5), np.uint8)
-    assert len(measure(found_in_bands(empty, empty > 0, empty, 2, [5]))) == 0
+    assert len(measure(found_in_bands(empty, empty, empty, 2, [5]))) == 0

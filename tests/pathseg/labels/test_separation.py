@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.segmentation import watershed
 
-from pathseg.labels.separation import Separator, separate
+from pathseg.labels.separation import Separator, numbered, separate
 
 
 def drawn_map(seed, height, width, grain):
@@ -61,7 +61,7 @@ def test_bands_of_any_height_give_the_objects_of_the_whole_map(seed, size, grain
     while left:
         heights.append(data.draw(st.integers(1, left)))
         left -= heights[-1]
-    assert same_up_to_names(in_bands(mask, insides, reach, heights), separate(mask, insides, reach))
+    assert same_up_to_names(in_bands(mask, insides, reach, heights), numbered(mask, insides, reach))
 
 
 @given(st.integers(0, 2**32), st.tuples(st.integers(1, 50), st.integers(1, 50)), st.sampled_from([0, 1, 3]))
@@ -75,7 +75,7 @@ def test_objects_are_those_of_scikit_image(seed, size, grain):
     reach = 7
     reached = ndimage.binary_dilation(seeds, iterations=reach, mask=mask) if seeds.any() else seeds
     wanted = watershed(land, label(seeds, connectivity=1), mask=reached)
-    assert same_up_to_names(separate(mask, insides, reach), wanted)
+    assert same_up_to_names(numbered(mask, insides, reach), wanted)
 
 
 def test_two_discs_that_touch_are_two_objects_and_those_without_insides_none():
@@ -83,16 +83,16 @@ def test_two_discs_that_touch_are_two_objects_and_those_without_insides_none():
     from_middles = [np.hypot(x - middle, y - 30) for middle in (30, 68)]
     mask = np.logical_or(*(far < 20 for far in from_middles))
     insides = np.logical_or(*(far < 12 for far in from_middles))
-    numbers = separate(mask, insides, 20)
+    numbers = numbered(mask, insides, 20)
     assert np.unique(numbers).tolist() == [0, 1, 2]
     # Mirrored about the middle between them, where neither has the pixel more than the other.
     assert abs(int((numbers == 1).sum()) - int((numbers == 2).sum())) <= 30
-    assert not separate(mask, np.zeros_like(mask), 20).any()
+    assert not numbered(mask, np.zeros_like(mask), 20).any()
 
 
 def test_every_object_is_connected_and_of_the_class():
     mask, insides = drawn_map(5, 200, 200, 3)
-    numbers = separate(mask, insides, 4)
+    numbers = numbered(mask, insides, 4)
     assert not numbers[~mask].any()
     assert numbers[mask & insides].all()
     assert np.unique(numbers).tolist() == list(range(numbers.max() + 1))
@@ -100,11 +100,22 @@ def test_every_object_is_connected_and_of_the_class():
         assert label(numbers[box] == index, connectivity=1).max() == 1
 
 
+def test_what_is_surely_inside_nowhere_is_no_object():
+    mask = np.ones((1, 30), bool)
+    insides = np.zeros((1, 30), np.uint8)
+    insides[0, 3:8] = insides[0, 13:18] = insides[0, 23:28] = 1
+    insides[0, 4], insides[0, 25] = 2, 2
+    # The second still keeps the others from growing into it.
+    assert separate(mask, insides, 9)[0].tolist() == [1] * 11 + [0] * 10 + [3] * 9
+    mask[0, 25] = False
+    assert np.unique(separate(mask, insides, 9)).tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("reach", [0, 3])
 def test_what_no_inside_reaches_is_of_no_object(reach):
     mask, insides = np.ones((1, 20), bool), np.zeros((1, 20), bool)
     insides[0, 2] = True
-    numbers = separate(mask, insides, reach)[0]
+    numbers = numbered(mask, insides, reach)[0]
     assert (numbers == 1).sum() == min(2, reach) + 1 + reach
     assert numbers.max() == 1
 

@@ -32,10 +32,17 @@ def test_insides_have_a_calibration_of_their_own():
         after = network(image)
         assert torch.equal(after[:, 2], before[:, 2])
         assert not torch.isclose(after[:, :2], before[:, :2]).any()
-        calibrate(network, Calibration(1.0, (0.0, 0.0), inside=0.8))
+        # So that some are inside, and some of these surely.
+        stretch = 6 / before[:, 2].std()
+        network.last.weight[2:] *= stretch
+        network.last.bias[2:] = (network.last.bias[2:] - before[:, 2].mean()) * stretch + 1
+        before = network(image)
+        calibrate(network, Calibration(1.0, (0.0, 0.0), inside=0.7, sure=0.97))
         shifted = network(image)
     assert torch.equal(shifted[:, :2], after[:, :2])
-    assert torch.equal(shifted[:, 2].sigmoid() >= 0.5, before[:, 2].sigmoid() >= 0.8)
+    for wanted, had in ((0.5, 0.7), (0.9, 0.97)):
+        assert torch.equal(shifted[:, 2].sigmoid() >= wanted, before[:, 2].sigmoid() >= had)
+        assert 0.05 < (shifted[:, 2].sigmoid() >= wanted).float().mean() < 0.95
 
 
 def test_calibrating_a_network_changes_its_last_layer_alone():
