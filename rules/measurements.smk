@@ -13,8 +13,8 @@ rule measure_slide:
         objects=objects_of_slide,
         regions=slide_regions,
     output:
-        sums="<slide>/measured.tsv",
         **({"table": "<slide>/objects.parquet"} if OBJECTS else {}),
+        sums="<slide>/measured.tsv",
     log:
         "<logs>/measure_slide/{experiment}/{slide}.log",
     benchmark:

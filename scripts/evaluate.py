@@ -5,7 +5,8 @@ Images are predicted as slides are, by `pathseg.prediction.delivery`, and compar
 Outputs
 -------
 counts : NPZ
-    What the scores are computed from, by patient, see `pathseg.scores.counts`.
+    What the scores are computed from, by patient, see `pathseg.scores.counts`; and of each image whether the model was
+    to be trusted on it, as is said of slides.
 """
 
 import logging
@@ -26,13 +27,17 @@ from pathseg.labels.label_maps import check_instances, open_instances, open_labe
 from pathseg.labels.separation import separate
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
-from pathseg.network.checkpoint import Checkpoint
+from pathseg.network.checkpoint import Checkpoint, class_names
 from pathseg.network.devices import choose_devices
 from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
 from pathseg.prediction.objects import reach_of
+from pathseg.prediction.reference import reference_of
 from pathseg.prediction.scaling import scaled
+from pathseg.prediction.traits import Traits
+from pathseg.prediction.trust import judge
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
+from pathseg.scores.images import image_row
 from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects
 
 log = logging.getLogger("pathseg")
@@ -86,8 +91,10 @@ def refuse_copies(rows: list[dict[str, Any]], models: list[Checkpoint]) -> None:
 
 def count_image(
     row: dict[str, Any], predictor: Predictor, model: Checkpoint, settings: dict[str, Any], scoring: Scoring
-) -> Counts:
+) -> tuple[Counts, Traits]:
     """Predict an image of the sample table as it is delivered, and compare it with its mask at the mask's resolution.
+
+    Return what was counted, and what the image is like where it was predicted.
 
     Parameters
     ----------
@@ -104,7 +111,7 @@ def count_image(
     view = view_of_model(model, slide)
     grid = grid_of_truth(row["mask"], view)
     labels = open_labels(row["mask"], grid, scoring.classes, scoring.ignore_value, scoring.outside)
-    counts = Counts.zeros(len(scoring.classes))
+    counts, traits = Counts.zeros(len(scoring.classes)), predictor.watch(view)
     # A pixel of the model beyond what is known may be interpolated from.
     square = max(KNOWN_SQUARE, math.ceil(2 * view.downsample / grid.downsample))
     bands = predict_view(view, predictor, settings, wanted=known_part(labels, grid, square))
@@ -123,7 +130,7 @@ def count_image(
     if not small:
         log.warning("%s: is too large (%d x %d) for scores of objects", row["image"], grid.width, grid.height)
         counts.too_large += 1
-        return counts
+        return counts, traits
     truth, predicted, *insides = (np.concatenate(parts) for parts in zip(*strips, strict=True))
     mpp = slide.mpp and slide.mpp * grid.downsample
     told_apart: dict[int, np.ndarray] = {}
@@ -135,7 +142,7 @@ def count_image(
         for index in map(names.index, scoring.objects):
             told_apart[index] = without_small(separate(predicted == index, insides[0], reach), least)
     add_shapes(counts, truth, predicted, numbers, mpp, scoring.boundary_um, told_apart)
-    return counts
+    return counts, traits
 
 
 def without_small(numbers: np.ndarray, least: float) -> np.ndarray:
@@ -203,18 +210,24 @@ if __name__ == "__main__":
     params = snakemake.params
     settings = {**params.prediction, **params.machine}
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
-    models, predictor = load_predictor(list(snakemake.input.models), params.classes, settings, device, params.objects)
+    paths = list(snakemake.input.models)
+    models, predictor = load_predictor(paths, params.classes, settings, device, params.objects)
+    references = [reference_of(model, path) for model, path in zip(models, paths, strict=True)]
+    names = class_names(models[0])
     objects = (params.objects or (), params.min_area_um2 or 0.0)
     scoring = Scoring(params.classes, params.ignore_value, params.outside, params.boundary_um, *objects)
     files = snakemake.input
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     refuse_copies(rows, models)
     by_patient: dict[tuple[str, str], Counts] = {}
+    images: list[dict[str, Any]] = []
     for row in progress(rows, "scoring", unit="image"):
         key = params.parts[row["part"]], row["patient"]
-        counts = count_image(row, predictor, models[0], settings, scoring)
+        counts, traits = count_image(row, predictor, models[0], settings, scoring)
         by_patient[key] = by_patient[key] + counts if key in by_patient else counts
+        who = {"sample": row["sample"], "patient": row["patient"], "part": key[0], "fold": snakemake.wildcards.fold}
+        images.append(who | image_row(counts, judge(references, traits, names), names))
     parts, patients = (list(names) for names in zip(*by_patient, strict=True))
     objects = one_or_both({"instances" if row["instances"] else "components" for row in rows})
-    PatientCounts(parts, patients, list(by_patient.values()), objects).save(snakemake.output.counts)
+    PatientCounts(parts, patients, list(by_patient.values()), objects, images).save(snakemake.output.counts)
     log.info("scored %d images of %d patients", len(rows), len(patients))

@@ -7,11 +7,14 @@ metrics, metrics_html : TSV and HTML
     mean over patients, with 95 % intervals over patients.
 per_patient, per_patient_html : TSV and HTML
     The scores of each patient.
+trust, trust_html : TSV and HTML
+    Of each image whether the model was to be trusted on it, by what is said of slides, and how well it was predicted.
 confusion, calibration, thresholds, patients : PNG and SVG
     Confusion matrix; reliability diagram, before and after calibration; precision, recall and Dice over thresholds;
     Dice of each patient.
 """
 
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from pathseg.figures import save_figure
 from pathseg.logs import start_log
 from pathseg.scores.counts import PatientCounts, pooled
 from pathseg.scores.figures import draw_calibration, draw_confusion, draw_patients, draw_thresholds
+from pathseg.scores.images import image_table, words_lines
 from pathseg.scores.tables import of_objects, patient_table, score_table
 from pathseg.table_files import read_table, save_table
 
@@ -57,6 +61,9 @@ if __name__ == "__main__":
     table["objects"] = [patients.objects if of_objects(score) else "" for score in table["score"]]
     save_table(table, output.metrics, output.metrics_html)
     save_table(per_patient, output.per_patient, output.per_patient_html)
+    images = image_table(patients.images)
+    lines = words_lines(images)
+    save_table(images, output.trust, output.trust_html, above=f"<p>{'<br>'.join(map(escape, lines))}</p>")
     calibrations = read_calibrations(snakemake.input.calibrations)
     for name, figure in figures_of(patients, table, per_patient, classes, calibrations).items():
         for ending in ("png", "svg"):
@@ -65,3 +72,5 @@ if __name__ == "__main__":
     for part, rows in dice.groupby("part", sort=False):
         text = ", ".join(f"{row['class']} {row['value']:.3f}" for _, row in rows.iterrows())
         log.info("%s: pooled Dice %s", part, text)
+    for line in lines:
+        log.info(line)

@@ -40,7 +40,7 @@ def count(row, mpp=1.0, tta=False, networks=1, **settings):
     """Count an image with random networks that work at so many µm per pixel."""
     predictor = Predictor([small_unet(seed) for seed in range(networks)], torch.device("cpu"), torch.float32, tta)
     scoring = Scoring(CLASSES, None, "ignore", 3.0)
-    return count_image(row, predictor, {"mpp": mpp, "resize": None}, SETTINGS | settings, scoring)
+    return count_image(row, predictor, {"mpp": mpp, "resize": None}, SETTINGS | settings, scoring)[0]
 
 
 def test_a_copy_of_a_training_image_is_not_scored(row, tmp_path):

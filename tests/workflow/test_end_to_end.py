@@ -33,7 +33,7 @@ def test_everything_is_there(finished):
         "databases/val.h5",
         *(f"{model}/{file}" for file in ("best.pt", "history.tsv", "preview.png", "curves.png", "kernels.png")),
         f"{model}/model_card.md",
-        *(f"{scores}/{file}" for file in ("panels.png", "metrics.tsv", "metrics_per_patient.tsv", "counts.npz")),
+        *(f"{scores}/{file}" for file in ("panels.png", "metrics.tsv", "metrics_per_patient.tsv", "trust.tsv")),
         *(f"{scores}/{figure}.svg" for figure in ("confusion", "calibration", "thresholds", "patients")),
         *(f"models/comparison.{ending}" for ending in ("tsv", "png", "svg")),
         *(f"{slide}/{file}" for file in ("classes.tif", "annotations.geojson.gz", "overlay.jpg", "summary.json")),

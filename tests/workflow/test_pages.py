@@ -10,7 +10,7 @@ CATEGORIES = {
     "1. Cohort": 1,
     "2. What the network is fed": 1,
     "3. Training": 3,
-    "4. Scores": 8,
+    "4. Scores": 9,
     "5. Panels": 1,
     "6. Slides": 3,
     "7. The run": 4,

@@ -1,5 +1,6 @@
 """The scores are of what is delivered: predicted files are compared with the masks by code that is not pathseg's."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -58,6 +59,25 @@ def check_table(workflow, fold, part):
     table = table.drop_duplicates("score").set_index("score")["value"]
     for score, value in again.items():
         assert table[score] == pytest.approx(value, abs=5e-5), score
+    words = words_of(workflow, fold, part).set_index("sample")
+    assert set(words.index) == {row["sample"] for row in rows}
+    for row, name, *known in zip(rows, names, truth, planes, strict=True):
+        said = json.loads((workflow.folder / f"results/slides/default/{name}/summary.json").read_text())["trust"]
+        check_word(words.loc[row["sample"]], said)
+        assert words.loc[row["sample"], "dice"] == pytest.approx(scores_again(*known)["dice"], abs=5e-5)
+
+
+def check_word(row, said):
+    """Of an image is said what is said of it as a slide."""
+    assert (row["word"], row["reason"]) == (said["word"], said["reason"])
+    assert row["shift"] == pytest.approx(said["shift"], abs=2e-3)
+    assert row["expected_dice"] == pytest.approx(said["expected_dice"]["epithelium"], abs=2e-4)
+
+
+def words_of(workflow, fold, part):
+    """Return what is said of the images of a part, in the order of the sample table."""
+    table = pd.read_csv(workflow.folder / f"results/validation/default/{fold}/trust.tsv", sep="\t", na_filter=False)
+    return table[table["part"] == part]
 
 
 @pytest.mark.parametrize("prediction", [{}, {"tta": True, "tissue": "none"}])
@@ -78,3 +98,8 @@ def test_the_mean_of_the_folds_predicts_slides_and_is_scored(tmp_path):
     unseen = {row["patient"] for row in workflow.rows_of_part("test")}
     for part in ("test", "test, mean of folds"):
         assert set(patients.loc[patients["part"] == part, "patient"]) == unseen
+    # Each of the others is judged by the model that was not trained on them.
+    words = words_of(workflow, "all_folds", "validation")
+    parts = {patient: part for patient, part in workflow.parts().items() if part != "test"}
+    assert dict(zip(words["patient"], words["fold"], strict=True)) == parts
+    assert set(words_of(workflow, "all_folds", "test")["fold"]) == {"fold1", "fold2"}

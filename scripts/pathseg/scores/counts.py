@@ -1,10 +1,11 @@
 """What is counted when predictions are compared with masks: sums that add up over images, patients and folds."""
 
+import json
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -111,12 +112,15 @@ class PatientCounts:
         Of each.
     objects : str
         What objects are: "instances" (numbered by hand), "components" (connected pixels), or "both", by image.
+    images : list of dict
+        Of each image what is said of it and how well it was predicted, see `pathseg.scores.images.image_row`.
     """
 
     parts: list[str]
     patients: list[str]
     counts: list[Counts]
     objects: str
+    images: list[dict[str, Any]] = field(default_factory=list)
 
     def stacked(self, part: str) -> Counts:
         """Return the counts of a part's patients as arrays with one more, leading axis."""
@@ -132,6 +136,7 @@ class PatientCounts:
                 parts=np.array(self.parts),
                 patients=np.array(self.patients),
                 what_objects_are=np.array(self.objects),
+                images=np.array(json.dumps(self.images)),
                 **arrays,  # type: ignore[arg-type]
             )
 
@@ -147,8 +152,9 @@ class PatientCounts:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = [file[field.name] for field in fields(Counts)]
-                counts = [Counts(*parts) for parts in zip(*arrays, strict=True)]
-                return cls(file["parts"].tolist(), file["patients"].tolist(), counts, str(file["what_objects_are"]))
+                counts = [Counts(*of_one) for of_one in zip(*arrays, strict=True)]
+                parts, patients, images = file["parts"].tolist(), file["patients"].tolist(), str(file["images"])
+                return cls(parts, patients, counts, str(file["what_objects_are"]), json.loads(images))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DatabaseError(f"{path}: is damaged; delete it and run again") from error
 
@@ -161,9 +167,10 @@ def one_or_both(kinds: set[str]) -> str:
 def pooled(folds: Iterable[PatientCounts]) -> PatientCounts:
     """Put the counts of several models together; a patient whom several have scored is summed over them."""
     together: dict[tuple[str, str], Counts] = {}
-    kinds = set()
+    kinds, images = set(), []
     for fold in folds:
         kinds.add(fold.objects)
+        images += fold.images
         for part, patient, counts in zip(fold.parts, fold.patients, fold.counts, strict=True):
             key = part, patient
             together[key] = together[key] + counts if key in together else counts
@@ -174,4 +181,5 @@ def pooled(folds: Iterable[PatientCounts]) -> PatientCounts:
         [patient for _, patient in keys],
         [together[key] for key in keys],
         one_or_both(kinds),
+        sorted(images, key=lambda row: (row["part"] != "validation", row["part"], row["patient"])),
     )
