@@ -1,5 +1,6 @@
 """Pictures of slides with the classes laid over them."""
 
+import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,8 @@ SMALLEST_WIDTH = 500
 TALLEST = 4
 # Opacity of the classes over the slide.
 OPACITY = 0.35
+# A picture is so many times as wide as the line along the border of a class.
+LINES = 1000
 
 
 def draw_overlay(
@@ -35,19 +38,25 @@ def draw_overlay(
         µm per pixel of the image for the scale bar, or None.
     """
     height, width = image.shape[:2]
-    picture = class_picture(classes, colors).astype(float)
-    shown = np.where((classes > 0)[..., None], (1 - OPACITY) * image + OPACITY * picture, image)
+    picture = class_picture(classes, colors)
+    shown = np.where((classes > 0)[..., None], cv2.addWeighted(image, 1 - OPACITY, picture, OPACITY, 0), image)
+    borders = borders_of(classes, 1 + 2 * round(max(width / LINES, 1)))
+    shown[borders] = picture[borders]
     size = (WIDTH_INCHES, WIDTH_INCHES * min(height / width, TALLEST) + 0.8)
     figure = Figure(figsize=size, dpi=max(width, SMALLEST_WIDTH) / WIDTH_INCHES)
     axes = figure.subplots()
-    show(axes, shown.astype(np.uint8), title)
-    for index in range(1, len(names)):
-        if (classes == index).any() and min(classes.shape) > 1:
-            axes.contour(classes == index, [0.5], colors=colors[index], linewidths=1)
+    show(axes, shown, title)
     if mpp:
         draw_scale_bar(axes, width, height, mpp)
     class_legend(figure, names[1:], colors[1:])
     return figure
+
+
+def borders_of(classes: np.ndarray, side: int) -> np.ndarray:
+    """Say which pixels of classes (uint8 [H, W]) but the first have another class in a square of a side around them."""
+    square = np.ones((side, side), np.uint8)
+    same = (cv2.erode(classes, square) == classes) & (cv2.dilate(classes, square) == classes)
+    return (classes > 0) & ~same
 
 
 def draw_scale_bar(axes: Axes, width: int, height: int, mpp: float) -> None:

@@ -6,7 +6,7 @@ import pytest
 from visualize_network import draw_grid
 
 from pathseg.figures import class_legend
-from pathseg.images.overlay import draw_overlay
+from pathseg.images.overlay import borders_of, draw_overlay
 
 # What matplotlib would take for mathematics, and could not read.
 NAMES = ["$_x^$", r"$\frac$", "a$b$c"]
@@ -31,6 +31,15 @@ def test_names_are_no_mathematics():
     # As it is written, and not an italic x.
     assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["$x$"]
     assert not any(text.get_parse_math() for text in figure.findobj(lambda part: hasattr(part, "get_parse_math")))
+
+
+def test_borders_are_inside_of_classes_and_not_along_the_rim_of_the_picture():
+    classes = np.zeros((6, 9), np.uint8)
+    classes[:, 3:6], classes[:, 6:] = 1, 2
+    wanted = np.zeros((6, 9), bool)
+    wanted[:, [3, 5, 6]] = True
+    np.testing.assert_array_equal(borders_of(classes, 3), wanted)
+    assert not borders_of(np.ones((6, 9), np.uint8), 3).any()
 
 
 @pytest.mark.parametrize("shape", [(9000, 12), (12, 9000), (1, 1)])
