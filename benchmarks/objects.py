@@ -21,11 +21,10 @@ from skimage.segmentation import watershed
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_instances
-from pathseg.labels.separation import SURE, numbered, separate, sureness
+from pathseg.labels.separation import SURE, numbered, reach_of, separate, sureness
 from pathseg.prediction.bands import INSIDE
 from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
-from pathseg.prediction.objects import reach_of
 from pathseg.prediction.scaling import scaled
 from pathseg.scores.objects import connected, count_objects, object_scores
 from pathseg.tiles.database import TileDatabase

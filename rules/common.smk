@@ -70,8 +70,15 @@ SLIDE_LABELS = {"experiment": "{experiment}", "slide": "{slide}"}
 
 
 def code(rule):
-    """Return the digest of a rule's script and of the modules that it uses."""
-    return code_digest(SCRIPTS / f"{rule}.py")
+    """Return what gives the digest of a rule's script and of the modules that it uses to each of its jobs.
+
+    Made only where there are such jobs: a process that runs one job reads the workflow too.
+    """
+
+    def of_script(wildcards):
+        return code_digest(SCRIPTS / f"{rule}.py")
+
+    return of_script
 
 
 def text_digest(*names):

@@ -173,7 +173,7 @@ def init_of(experiment, fold):
 
 def digest_of_training(wildcards):
     """Return a digest of how a model is trained: code, network and settings."""
-    return digest([code("train_unet"), unet_settings(wildcards), training_settings(wildcards)])
+    return digest([code("train_unet")(wildcards), unet_settings(wildcards), training_settings(wildcards)])
 
 
 def preview_settings(wildcards):

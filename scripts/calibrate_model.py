@@ -23,7 +23,7 @@ import pandas as pd
 from pathseg.cohort.rows import with_files
 from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_instances, open_labels
-from pathseg.labels.separation import SURE, numbered, only_sure
+from pathseg.labels.separation import SURE, numbered, only_sure, reach_of
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.calibration import Calibration
@@ -33,7 +33,6 @@ from pathseg.prediction.calibrating import calibrate, left_out, sample_probabili
 from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
 from pathseg.prediction.describing import describe_training
 from pathseg.prediction.inference import Predictor
-from pathseg.prediction.objects import reach_of
 from pathseg.scores.calibration import expected_calibration_error
 from pathseg.scores.counts import LEVELS
 from pathseg.scores.objects import connected, count_found

@@ -24,14 +24,13 @@ from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.labels.geojson import is_annotation_file
 from pathseg.labels.label_maps import check_instances, open_instances, open_labels
-from pathseg.labels.separation import separate
+from pathseg.labels.separation import reach_of, separate
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import Checkpoint, class_names
 from pathseg.network.devices import choose_devices
 from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
 from pathseg.prediction.inference import Predictor
-from pathseg.prediction.objects import reach_of
 from pathseg.prediction.reference import reference_of
 from pathseg.prediction.scaling import scaled
 from pathseg.prediction.traits import Traits

@@ -18,6 +18,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@cache
 def code_digest(script: str | Path) -> str:
     """Return a digest of a script, of all modules of our packages that it imports, directly or not, and of their data.
 
@@ -61,12 +62,16 @@ def _tree(path: Path) -> ast.Module:
 
 
 @cache
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(_tree(path)))
+
+
+@cache
 def _code(path: Path) -> str:
     """Return the digest of a module, and of the files beside it that its code names, such as the style of figures."""
-    tree = _tree(path)
-    names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = {node.value for node in _nodes(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     files = [file for file in sorted(path.parent.iterdir()) if file.name in names and file.is_file()]
-    return digest([_plain(tree), *(file.read_text(encoding="utf-8") for file in files if file.suffix != ".py")])
+    return digest([_plain(_tree(path)), *(file.read_text(encoding="utf-8") for file in files if file.suffix != ".py")])
 
 
 def _plain(node: Any) -> str:
@@ -85,12 +90,13 @@ def _plain(node: Any) -> str:
     return f"{type(node).__name__}({';'.join(filled)})"
 
 
-def _imports(path: Path, folder: Path) -> set[Path]:
+@cache
+def _imports(path: Path, folder: Path) -> frozenset[Path]:
     names: set[str] = set()
-    for node in ast.walk(_tree(path)):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     files = [folder.joinpath(*name.split(".")) for name in names if name.split(".")[0] in PACKAGES]
-    return {file.with_suffix(".py") for file in files if file.with_suffix(".py").is_file()}
+    return frozenset(file.with_suffix(".py") for file in files if file.with_suffix(".py").is_file())

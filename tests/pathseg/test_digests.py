@@ -19,7 +19,7 @@ def package(tmp_path):
 def digest_after(package, script, module, change):
     path = package / "pathseg" / module
     path.write_text(change(path.read_text()))
-    for cached in (digests._tree, digests._code):
+    for cached in (digests._tree, digests._nodes, digests._code, digests._imports, digests.code_digest):
         cached.cache_clear()
     return digests.code_digest(package / script)
 

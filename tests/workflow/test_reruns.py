@@ -117,7 +117,7 @@ def test_changed_tiles_keep_the_split(project):
     [
         ("scripts/summarize_slides.py", {"summarize_slides": 1, "summarize_run": 1}),
         ("scripts/render_panels.py", {"render_panels": 1, "summarize_run": 1}),
-        ("scripts/pathseg/labels/outlines.py", {**RESCORED, **OUTLINED}),
+        ("scripts/pathseg/labels/outlines.py", OUTLINED),
         ("scripts/pathseg/network/losses.py", {"preview_batches": 1, **AFTER_TRAINING}),
     ],
 )

@@ -17,6 +17,14 @@ import numpy as np
 
 # The probability from which on a calibrated network says that a pixel is surely inside.
 SURE = 0.9
+# How far objects grow from their insides, in multiples of how far these lie from their rims: what is farther from any
+# inside is no part of the object beside it.
+REACH = 8
+
+
+def reach_of(shrink: int) -> int:
+    """Return how far objects grow from their insides, which lie so far from their rims, in pixels of the model."""
+    return REACH * shrink
 
 
 def sureness(probabilities: np.ndarray, inside: float, sure: float) -> np.ndarray:

@@ -11,15 +11,6 @@ import pandas as pd
 from pathseg.labels.objects import Objects, measure
 from pathseg.table_files import tsv_text
 
-# How far objects grow from their insides, in multiples of how far these lie from their rims: what is farther from any
-# inside is no part of the object beside it.
-REACH = 8
-
-
-def reach_of(shrink: int) -> int:
-    """Return how far objects grow from their insides, which lie so far from their rims, in pixels of the model."""
-    return REACH * shrink
-
 
 def measured(
     objects: Objects, first: int, scale: tuple[float, float], unit: str

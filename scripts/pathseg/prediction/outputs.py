@@ -19,8 +19,9 @@ from pathseg.labels.object_maps import ObjectMap
 from pathseg.labels.objects import ObjectFinder, Objects
 from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
 from pathseg.labels.pieces import number_pieces
+from pathseg.labels.separation import reach_of
 from pathseg.prediction.answers import Answer, AnswerRows, thumbnail_places
-from pathseg.prediction.objects import ObjectTable, measured, reach_of
+from pathseg.prediction.objects import ObjectTable, measured
 from pathseg.prediction.summaries import areas_text
 
 log = logging.getLogger("pathseg")

@@ -13,10 +13,9 @@ from skimage.segmentation import relabel_sequential
 from conftest import pixels_inside
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.pieces import number_pieces
-from pathseg.labels.separation import separate
+from pathseg.labels.separation import reach_of, separate
 from pathseg.prediction.answers import Answer, AnswerRows, AnswerWriter
 from pathseg.prediction.bands import Band
-from pathseg.prediction.objects import reach_of
 from pathseg.prediction.outputs import SlideOutputs
 from pathseg.scores.objects import connected
 
