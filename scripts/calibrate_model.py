@@ -35,7 +35,7 @@ from pathseg.prediction.describing import describe_training
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.calibration import expected_calibration_error
 from pathseg.scores.counts import LEVELS
-from pathseg.scores.objects import connected, count_found
+from pathseg.scores.objects import count_found, true_objects
 from pathseg.table_files import save_tsv
 
 log = logging.getLogger("pathseg")
@@ -117,8 +117,7 @@ def count_images(
         truth = truth_map.read(0, 0, view.width, view.height)
         numbers = open_instances(row["instances"], view).indices if row["instances"] else None
         for index in map(names.index, model["objects"]["classes"]):
-            true, mask = truth == index, (classes == index) & (truth != IGNORE)
-            true = connected(true) if numbers is None else np.where(true, numbers, 0)
+            true, mask = true_objects(truth == index, numbers), (classes == index) & (truth != IGNORE)
             for inside in INSIDES:
                 maybe = numbered(mask, insides >= 255 * inside, reach_of(model["objects"]["shrink"]))
                 for sure in SURES:

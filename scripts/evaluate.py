@@ -37,7 +37,7 @@ from pathseg.prediction.traits import Traits
 from pathseg.prediction.trust import judge
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
 from pathseg.scores.images import image_row
-from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects
+from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects, true_objects
 
 log = logging.getLogger("pathseg")
 
@@ -191,11 +191,9 @@ def add_shapes(
     counts.area_mm2 += known.sum() * mpp**2 / 1e6 if mpp else np.nan
     for index in range(1, len(counts.confusion)):
         true_mask, predicted_mask = truth == index, (predicted == index) & known
-        # A class without numbers where others have some is none of objects that touch (stroma beside glands).
-        has_numbers = numbers is not None and (numbers[true_mask] > 0).any()
-        true_objects = np.where(true_mask, numbers, 0) if has_numbers else connected(true_mask)
+        true = true_objects(true_mask, numbers)
         objects = np.where(known, told_apart[index], 0) if index in (told_apart or {}) else connected(predicted_mask)
-        found = dict(zip(OBJECT_COUNTS, count_objects(true_objects, objects), strict=True))
+        found = dict(zip(OBJECT_COUNTS, count_objects(true, objects), strict=True))
         for side in ("true", "predicted"):
             found[f"{side}_hausdorff"] *= mpp or 0
             found[f"{side}_near_area"] *= mpp is not None

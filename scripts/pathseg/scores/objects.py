@@ -46,6 +46,23 @@ def connected(indices: np.ndarray) -> np.ndarray:
     return label(np.where(indices == IGNORE, 0, indices), background=0, connectivity=2)
 
 
+def true_objects(mask: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+    """Return the true objects of a class, int [H, W]: as they are numbered, or what is connected.
+
+    A class without numbers where others have some is none of objects that touch (stroma beside glands).
+
+    Parameters
+    ----------
+    mask
+        Where the class is, bool [H, W].
+    numbers
+        Numbers of the objects of all classes, int [H, W], if there are any.
+    """
+    if numbers is not None and (numbers[mask] > 0).any():
+        return np.where(mask, numbers, 0)
+    return connected(mask)
+
+
 def count_objects(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Compare numbered objects.
 
