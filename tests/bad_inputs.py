@@ -825,6 +825,11 @@ for name, run, words in [
         ("its calibration (temperature 1.0, 1 biases) does not fit 2 classes",),
     ),
     (
+        "a calibration of insides that is none",
+        model(lambda c, _: c.update(calibration={"temperature": 1.0, "bias": [0.0, 0.0], "inside": 0.9, "sure": 0.5})),
+        ("its calibration of insides (0.9, 0.5) is not two probabilities",),
+    ),
+    (
         "a description of its training images that is damaged",
         reference_of_model,
         ("m.pt: what it says of its training images (`reference`) is damaged",),
