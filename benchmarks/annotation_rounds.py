@@ -19,7 +19,6 @@ import pandas as pd
 import rasterio.features
 import shapely
 import torch
-from build_database import LabelSettings, TileSettings, build
 from shapely.geometry import mapping, shape
 from torch import Tensor
 from train_unet import Job, train
@@ -33,6 +32,7 @@ from pathseg.network.checkpoint import build_network, load_checkpoint
 from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
 from pathseg.prediction.disagreement import Disagreement, DisagreementMap, entropy, map_disagreement
 from pathseg.prediction.suggesting import STEPS, Candidate, candidates_of, choose
+from pathseg.tiles.cutting import LabelSettings, TileSettings, build
 
 MPP, SIDE_UM, EACH_ROUND, VALIDATING = 2.0, 100.0, 10, 2
 CPU = torch.device("cpu")

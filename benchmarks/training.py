@@ -17,7 +17,6 @@ import numpy as np
 import tables
 import torch
 import torch.nn.functional as F
-from build_database import LabelSettings, TileSettings, cut_all
 from scipy import ndimage
 from skimage.util import view_as_windows
 from torch import nn
@@ -30,6 +29,7 @@ from pathseg.network.training import Trainer
 from pathseg.network.unet import UNet
 from pathseg.tiles.augmentation import Augmentation
 from pathseg.tiles.batches import Tiles
+from pathseg.tiles.cutting import LabelSettings, TileSettings, cut_all
 from pathseg.tiles.database import DatabaseWriter, TileDatabase
 from pathseg_demo.synthesis import draw_field, draw_patient
 

@@ -8,7 +8,6 @@ import pytest
 import shapely
 import torch
 import write_viewer
-from build_database import LabelSettings, TileSettings, cut, open_source
 from scanner_files import Layout, smooth_picture, write_scan
 from shapely.geometry import mapping
 
@@ -18,6 +17,7 @@ from pathseg.prediction.answers import Answer
 from pathseg.prediction.inference import Predictor
 from pathseg.prediction.outputs import write_outputs
 from pathseg.prediction.slides import predict
+from pathseg.tiles.cutting import LabelSettings, TileSettings, cut, open_source
 
 X, Y, WIDTH, HEIGHT = 640, 360, 800, 600
 COLORS = [class_["color"] for class_ in CLASSES]

@@ -1,4 +1,4 @@
 """What a network is fed: databases of tiles, batches of them, augmentation.
 
-May use: the ground floor, images, labels.
+May use: the ground floor, images, labels, scores.
 """

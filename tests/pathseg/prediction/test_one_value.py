@@ -8,7 +8,6 @@ import openslide
 import pytest
 import shapely
 import torch
-from build_database import LabelSettings, TileSettings, cut, open_source
 from dicom_files import read_dicom
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from conftest import CLASSES, undecided_unet
 from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
 from pathseg.prediction.inference import Predictor, _Tile, predict_bands
+from pathseg.tiles.cutting import LabelSettings, TileSettings, cut, open_source
 
 CPU = torch.device("cpu")
 MPP = 0.25
