@@ -51,6 +51,7 @@ NOT_DRAWN = {*FIXED, "archive", "slide_folder", "model", "classes", "experiments
 # What larger (or smaller) values would cost is time or memory alone.
 CHEAP = {
     "split.folds": (2, 3),
+    "plan.minutes": (0.001, 0.02),
     "tiles.size": (16, 96),
     "tiles.stride": (12, 96),
     "tiles.mpp": (0.1, 100),

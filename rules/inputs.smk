@@ -98,6 +98,22 @@ def plan_of_project(wildcards):
     return made(rules.plan_settings.output.settings)[0] if PLANNED else []
 
 
+def trials_of_project(wildcards):
+    """Return what resolutions were tried out; nothing if none is."""
+    return made(rules.try_resolutions.output.trials)[0] if TRIED else []
+
+
+def unet_of_trials(wildcards):
+    """Return the network that is tried: that of the first experiment."""
+    return SETTINGS["experiments"][EXPERIMENTS[0]]["unet"]
+
+
+def training_of_trials(wildcards):
+    """Return how it is trained."""
+    settings = SETTINGS["experiments"][EXPERIMENTS[0]]["training"]
+    return {key: value for key, value in settings.items() if key != "init"}
+
+
 def rows_of_part(wildcards):
     """Return the rows of a part, without the files."""
     return [without_files(row) for row in in_parts(wildcards.part)]

@@ -3,6 +3,51 @@
 Out: <results>/plan: what jobs read instead of `auto`, the whole configuration with reasons, and a figure.
 """
 
+LABELLING = {"classes": CLASS_VALUES} | {key: SETTINGS[key] for key in ("ignore_value", "outside_annotations")}
+# Resolutions are tried out where one is planned, and minutes are given for it.
+TRIED = "tiles.mpp" in PLANNED and SETTINGS["plan"]["minutes"]
+
+
+rule try_resolutions:
+    """Which of two or three resolutions does best on training patients who are held out."""
+    input:
+        images=images_of_training,
+        masks=masks_of_training,
+        instances=instances_of_training,
+    output:
+        trials="<results>/plan/trials.tsv",
+    log:
+        "<logs>/try_resolutions.log",
+    benchmark:
+        "<benchmarks>/try_resolutions.tsv"
+    conda:
+        "../envs/network.yaml"
+    threads: 8
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(60 + int(2 * (SETTINGS["plan"]["minutes"] or 0))),
+        gpu=1,
+    params:
+        code=code("try_resolutions"),
+        rows=rows_of_training,
+        asked=plan_is_of(SETTINGS),
+        labelling=LABELLING,
+        folds=SETTINGS["split"]["folds"],
+        minutes=SETTINGS["plan"]["minutes"],
+        experiment=EXPERIMENTS[0],
+        unet=unet_of_trials,
+        training=training_of_trials,
+        tiles=SETTINGS["tiles"],
+        objects=OBJECTS,
+        prediction={key: PREDICTION[key] for key in ("tissue", "tissue_holes_um2")},
+        parts=part_of_each,
+        parts_file=parts_file,
+        split=split_settings,
+    message:
+        "Try out resolutions for {params.minutes} minutes"
+    script:
+        "../scripts/try_resolutions.py"
+
 
 rule plan_settings:
     """What is left out of the settings."""
@@ -10,6 +55,7 @@ rule plan_settings:
         images=images_of_training,
         masks=masks_of_training,
         instances=instances_of_training,
+        trials=trials_of_project,
     output:
         settings="<results>/plan/planned.json",
     log:
@@ -26,7 +72,7 @@ rule plan_settings:
         code=code("plan_settings"),
         rows=rows_of_training,
         asked=plan_is_of(SETTINGS),
-        labelling={"classes": CLASS_VALUES} | {key: SETTINGS[key] for key in ("ignore_value", "outside_annotations")},
+        labelling=LABELLING,
         folds=SETTINGS["split"]["folds"],
         # Written down before anything hangs on it, as by build_database.
         parts=part_of_each,

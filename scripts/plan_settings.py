@@ -16,6 +16,8 @@ from pathseg.files import atomic_path
 from pathseg.logs import start_log
 from pathseg.planning.choices import choose, summed_up
 from pathseg.planning.measures import measure_images
+from pathseg.planning.trials import COLUMNS, choice
+from pathseg.table_files import read_table
 
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
@@ -26,7 +28,8 @@ if __name__ == "__main__":
     images = measure_images(rows, params.labelling | params.asked, snakemake.threads)
     names = [class_["name"] for class_ in params.labelling["classes"]]
     cohort = summed_up(images, names, not params.asked["tiles"]["resize"], params.folds)
-    plan = choose(params.asked, cohort)
+    tried = choice(read_table(files.trials, COLUMNS)) if files.get("trials") else None
+    plan = choose(params.asked, cohort, tried)
     measured = asdict(cohort) | {"sides": cohort.sides.tolist()}
     content = {"settings": plan.settings, "reasons": plan.reasons, "measured": measured}
     with atomic_path(snakemake.output.settings) as temporary:

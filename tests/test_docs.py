@@ -110,7 +110,7 @@ def test_the_picture_of_rules_shows_them_all():
     # Where slides are not predicted in batches.
     others |= {"predict_slide"}
     # Nothing is left to the plan in the demo.
-    others |= {"plan", "plan_settings", "draw_plan"}
+    others |= {"plan", "plan_settings", "draw_plan", "try_resolutions"}
     named = set(re.findall(r"(?:rule|checkpoint) (\w+):", rules))
     shown = set(re.findall(r">(\w+)</text>", picture))
     assert shown - {"all"} == named - others, "make the picture again, as docs/design.md says"

@@ -108,3 +108,29 @@ def test_an_experiment_goes_before_the_plan(planned, tmp_path):
     assert yaml.safe_load((copy.folder / "results/plan/plan.yaml").read_text())["experiments"]["deep"] == {
         "unet": {"depth": 3}
     }
+
+
+def test_resolutions_are_tried_on_training_patients_alone_and_the_plan_follows(planned, tmp_path):
+    assert not (planned.folder / "results/plan/trials.tsv").exists()
+    copy = planned.copy(tmp_path / "copy")
+    copy.configure(plan={"minutes": 0.15}, unet={"depth": 3, "wf": 2}, training={"precision": "float32"})
+    copy.snakemake("plan")
+    trials = pd.read_csv(copy.folder / "results/plan/trials.tsv", sep="\t")
+    before = plan_of(planned)["settings"]["tiles"]["mpp"]
+    assert trials["mpp"].iloc[0] == before
+    assert 2 <= trials["mpp"].nunique() <= 3
+    assert trials["dice"].between(0, 1).all()
+    assert trials["minutes"].sum() == pytest.approx(0.15)
+    # A patient of the three is held out, who has one image.
+    assert set(trials["images"]) == {1}
+    plan = plan_of(copy)
+    assert plan["settings"]["tiles"]["mpp"] in set(trials["mpp"])
+    assert plan["reasons"]["tiles.mpp"].startswith("tried by training")
+    lines = copy.snakemake("--detailed-summary", "plan").splitlines()
+    inputs = {(cells := line.split("\t"))[0]: set(cells[4].split(",")) for line in lines if line.count("\t") == 7}
+    learned = {row[key] for row in copy.rows_of_part("train") for key in ("image", "mask")}
+    assert inputs["results/plan/trials.tsv"] == learned
+    assert not list((copy.folder / "results/plan").glob("tmp*"))
+    # A given resolution is not tried.
+    copy.configure(tiles={"mpp": 1.0})
+    assert "try_resolutions" not in copy.planned("plan")

@@ -126,7 +126,7 @@ class Plan:
     reasons: dict[str, str]
 
 
-def choose(asked: Settings, cohort: Cohort) -> Plan:
+def choose(asked: Settings, cohort: Cohort, tried: tuple[float, str] | None = None) -> Plan:
     """Plan what is `auto`.
 
     Parameters
@@ -135,6 +135,8 @@ def choose(asked: Settings, cohort: Cohort) -> Plan:
         What `pathseg.cohort.plans.plan_is_of` returns.
     cohort
         What was measured.
+    tried
+        The resolution that trials have found, and why; None without trials.
 
     Raises
     ------
@@ -149,7 +151,7 @@ def choose(asked: Settings, cohort: Cohort) -> Plan:
         if values[key] == AUTO:
             values[key], reasons[f"{place}.{key}"] = found()
 
-    plan(tiles, "tiles", "mpp", lambda: resolution(cohort))
+    plan(tiles, "tiles", "mpp", lambda: tried or resolution(cohort))
     mpp = tiles["mpp"] or cohort.finest / tiles["resize"]
     for name, experiment in experiments.items():
         unet, place = experiment["unet"], f"experiments.{name}.unet"

@@ -19,7 +19,7 @@ from pathseg.labels.insides import insides
 from pathseg.labels.label_maps import check_instances
 from pathseg.labels.values import IGNORE
 from pathseg.scores.objects import connected
-import pathseg.tiles.cutting
+from pathseg.tiles import cutting as cutting_module
 from pathseg.tiles.cutting import LabelSettings, TileSettings, build, cut, cut_all, in_order, open_source
 from pathseg.tiles.database import TileDatabase
 
@@ -375,9 +375,9 @@ class TestAhead:
 
     def test_images_of_a_part_are_opened_so(self, tmp_path, rng, monkeypatch):
         """Through what the rule calls, with images that are large for what is allowed."""
-        monkeypatch.setattr(pathseg.tiles.cutting, "BYTES_AHEAD", 1)
+        monkeypatch.setattr(cutting_module, "BYTES_AHEAD", 1)
         opened = []
-        monkeypatch.setattr(pathseg.tiles.cutting, "open_slide", lambda *given: opened.append(given[0]) or open_slide(*given))
+        monkeypatch.setattr(cutting_module, "open_slide", lambda *given: opened.append(given[0]) or open_slide(*given))
         image, mask = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8), np.zeros((40, 40), np.uint8)
         rows = []
         for number in range(8):
