@@ -10,6 +10,7 @@ each rule and round, the annotated area and the Dice of glands of unseen patient
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,13 @@ class Doubt(Disagreement):
         return entropy(torch.stack(each).mean(dim=0))[None]
 
 
-# What is asked of the model; at random nothing is.
-RULES: dict[str, type[Disagreement] | None] = {"suggested": Disagreement, "doubt": Doubt, "random": None}
+# What is asked of the model; at random nothing is. "drawn" draws squares, each as probable as it is contradicted.
+RULES: dict[str, type[Disagreement] | None] = {
+    "suggested": Disagreement,
+    "doubt": Doubt,
+    "drawn": Disagreement,
+    "random": None,
+}
 
 
 class Cohort:
@@ -155,7 +161,12 @@ def choose_by(rule: str, cohort: Cohort, model: str | None, seed: int) -> list[C
         else:
             found = random_map(slide.width * cohort.mpp, slide.height * cohort.mpp, cohort.mpp)
         known = shapely.union_all(cohort.known[row["sample"]])
-        candidates += candidates_of(row["sample"], row["patient"], found, known, EACH_ROUND)
+        count = found.sums.size if rule == "drawn" else EACH_ROUND
+        candidates += candidates_of(row["sample"], row["patient"], found, known, count)
+    if rule == "drawn":
+        # The highest of numbers that are divided by exponential ones are a sample drawn without putting back.
+        waits = np.random.default_rng(seed).exponential(size=len(candidates))
+        candidates = [replace(each, score=each.score / wait) for each, wait in zip(candidates, waits, strict=True)]
     patients = {row["patient"] for row in cohort.rows["train"]}
     return choose(candidates, EACH_ROUND, len(cohort.rows["train"]), len(patients))
 
