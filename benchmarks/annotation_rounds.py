@@ -42,7 +42,7 @@ CONFIG = {
     "classes": [{"name": "stroma", "mask_value": 0}, {"name": "gland", "mask_value": 255}],
     "tiles": {"size": 128, "stride": 64, "mpp": MPP},
     "unet": {"depth": 4, "wf": 3},
-    "training": {"epochs": 60, "precision": "float32"},
+    "training": {"epochs": 60},
     "experiments": {"first": {}, "next": {"training": {"epochs": 25, "init": "x"}}},
 }
 SETTINGS = load_settings(CONFIG, load_schema(Path(__file__).parents[1] / "config/schemas/config.schema.yaml"))
@@ -85,6 +85,7 @@ class Cohort:
                 | files
             )
         self.mpp, self.folder = mpp, folder
+        folder.mkdir(parents=True, exist_ok=True)
         self.known: dict[str, list[shapely.Polygon]] = {row["sample"]: [] for row in self.rows["train"]}
 
     def annotate(self, chosen: list[Candidate]) -> None:
@@ -197,13 +198,13 @@ def dice_of_unseen(cohort: Cohort, path: str) -> float:
 def play(samples: Path, mpp: float, seed: int, rounds: int, folder: Path) -> list[dict[str, Any]]:
     """Play all rounds of all rules with a seed."""
     results = []
-    start = choose_by("random", Cohort(samples, mpp, seed, folder), None, seed)
+    first = Cohort(samples, mpp, seed, folder / f"{seed}")
+    start = choose_by("random", first, None, seed)
+    first.annotate(start)
+    begun_with = train_on(first, "0", None, seed)
     for rule in RULES:
-        place = folder / f"{seed}-{rule}"
-        place.mkdir(parents=True, exist_ok=True)
-        cohort = Cohort(samples, mpp, seed, place)
+        cohort, model = Cohort(samples, mpp, seed, folder / f"{seed}-{rule}"), begun_with
         cohort.annotate(start)
-        model = train_on(cohort, "0", None, seed)
         for number in range(rounds + 1):
             if number:
                 cohort.annotate(choose_by(rule, cohort, model, 100 * seed + number))
