@@ -148,7 +148,9 @@ class AnnotationWriter:
         self._classes = [
             json.dumps({"name": name, "color": rgb_of(color)}) for name, color in zip(names, colors, strict=True)
         ]
-        self._key, self._kind = key, kind
+        # One for all, of which the last twelve digits are the annotation's number: to make each anew takes time.
+        self._identifier = str(uuid.uuid5(_NAMESPACE, key))[:-12]
+        self._kind = kind
         self.count = 0
         # Text and compression leave the thread that finds the outlines free.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="annotations")
@@ -178,8 +180,8 @@ class AnnotationWriter:
         values = np.column_stack([np.zeros((len(geometries), 0)), *measurements.values()]).tolist()
         lines = []
         for (class_index, geometry), numbers in zip(rows, values, strict=True):
-            identifier = uuid.uuid5(_NAMESPACE, f"{self._key}/{self.count}")
             measured = ", ".join(f"{name}: {number}" for name, number in zip(names, numbers, strict=True))
+            identifier = f"{self._identifier}{self.count:012x}"
             lines.append(
                 f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{identifier}", "geometry": {geometry}, '
                 f'"properties": {{"objectType": "{self._kind}", "classification": {self._classes[class_index]}, '

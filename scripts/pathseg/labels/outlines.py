@@ -80,12 +80,6 @@ class Part:
         into.sums = into.sums + part.sums
         part.part_of, part.polygons = into, []
 
-    def joined(self) -> Polygon:
-        """Return the whole region as one polygon, without the corners that were only those of bands."""
-        if len(self.polygons) == 1:
-            return self.polygons[0]
-        return shapely.union_all(self.polygons).simplify(0)
-
 
 class OpenParts:
     """The regions that reach the last row of the band before, by their labels in that band."""
@@ -247,7 +241,13 @@ def _joined(class_index: int, parts: list[Part]) -> Regions:
 def joined(parts: list[Part], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the outlines of complete regions, object [n], and their sums, float64 [n, count]."""
     polygons = np.empty(len(parts), object)
-    polygons[:] = [part.joined() for part in parts]
+    pieces = np.array([len(part.polygons) for part in parts], int)
+    # Many at once: while each is joined by itself, another thread takes the interpreter each time.
+    for n_pieces in np.unique(pieces).tolist():
+        chosen = np.flatnonzero(pieces == n_pieces)
+        same = np.array([parts[index].polygons for index in chosen], object)
+        # Joined, without the corners that were only those of bands.
+        polygons[chosen] = same[:, 0] if n_pieces == 1 else shapely.simplify(shapely.union_all(same, axis=1), 0)
     return polygons, np.array([part.sums for part in parts]).reshape(len(parts), count)
 
 

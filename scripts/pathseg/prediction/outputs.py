@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import cv2
 import numpy as np
 
 from pathseg.colors import colors_of
@@ -28,6 +29,8 @@ log = logging.getLogger("pathseg")
 
 # Pixels whose outlines are followed at a time.
 OUTLINE_PIXELS = 2**23
+# Pixels that are counted at a time: OpenCV returns their numbers as float32, which holds no larger ones.
+COUNTED_PIXELS = 2**24
 
 
 def write_outputs(
@@ -168,8 +171,12 @@ class SlideOutputs:
                 self._deliver(finder.add(classes, rows.insides[part], confidence))
 
     def _count(self, classes: np.ndarray, confidence: np.ndarray) -> None:
-        both = classes.astype(np.uint16) << 8 | confidence
-        self._counts += np.bincount(both.ravel(), minlength=self._counts.size).reshape(self._counts.shape)
+        bins = self._counts.shape
+        step = max(1, COUNTED_PIXELS // classes.shape[1])
+        for y in range(0, len(classes), step):
+            maps = [classes[y : y + step], confidence[y : y + step]]
+            counts = cv2.calcHist(maps, [0, 1], None, bins, [0, bins[0], 0, bins[1]])
+            self._counts += counts.astype(np.int64)
 
     @property
     def pixels(self) -> np.ndarray:
