@@ -22,20 +22,18 @@ import pandas as pd
 
 from pathseg.cohort.rows import with_files
 from pathseg.images.slides import open_slide
-from pathseg.labels.label_maps import open_instances, open_labels
-from pathseg.labels.separation import SURE, numbered, only_sure, reach_of
-from pathseg.labels.values import IGNORE
+from pathseg.labels.label_maps import open_labels
 from pathseg.logs import progress, start_log
 from pathseg.network.calibration import Calibration
 from pathseg.network.checkpoint import Checkpoint, save_checkpoint
 from pathseg.network.devices import choose_devices
 from pathseg.prediction.calibrating import calibrate, left_out, sample_probabilities, without_weights
-from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
+from pathseg.prediction.delivery import load_predictor, view_of_model
 from pathseg.prediction.describing import describe_training
 from pathseg.prediction.inference import Predictor
+from pathseg.prediction.insides import choose_probabilities, count_images
 from pathseg.scores.calibration import expected_calibration_error
 from pathseg.scores.counts import LEVELS
-from pathseg.scores.objects import count_found, true_objects
 from pathseg.table_files import save_tsv
 
 log = logging.getLogger("pathseg")
@@ -44,12 +42,6 @@ log = logging.getLogger("pathseg")
 SAMPLED, FROM_EACH = 2**22, 2**8
 # The probability nearest to 0 or 1 that has a logarithm.
 LOWEST = 1e-7
-# Probabilities that are tried as those from which on a pixel is inside of an object, and surely so; with fewer objects
-# to choose by, the others are taken. Values of F1 that differ by no more are taken for the same.
-INSIDES, SURES, FEWEST_OBJECTS, SAME_F1 = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85), (0.9, 0.97), 50, 0.005
-OTHERWISE = (0.5, SURE)
-# Images that are larger are not looked at for that: all of one must be in memory.
-LARGEST_PIXELS = 2**26
 
 
 def sample_images(
@@ -87,56 +79,6 @@ def sample_images(
         part = pd.DataFrame(np.log(np.clip(probabilities, LOWEST, 1)))
         parts.append(part.assign(patient=row["patient"], truth=truth, weight=known / max(len(truth), 1)))
     return pd.concat(parts, ignore_index=True)
-
-
-def count_images(
-    rows: list[dict[str, Any]],
-    predictor: Predictor,
-    model: Checkpoint,
-    settings: dict[str, Any],
-    labels: dict[str, Any],
-) -> dict[tuple[float, float], np.ndarray]:
-    """Tell objects apart with each of `INSIDES` and `SURES`, at the model's resolution, and compare with the true ones.
-
-    Parameters are those of `sample_images`; the network has an output for insides.
-
-    Returns
-    -------
-    dict of numpy.ndarray
-        For each pair what `count_found` returns, over all images and classes whose objects are told apart.
-    """
-    names = [class_["name"] for class_ in labels["classes"]]
-    counts = {pair: np.zeros(3) for pair in itertools.product(INSIDES, SURES)}
-    for row in progress(rows, "counting objects", unit="image"):
-        view = view_of_model(model, open_slide(row["image"], row["mpp"]))
-        truth_map = open_labels(row["mask"], view, **labels)
-        if view.width * view.height > LARGEST_PIXELS:
-            continue
-        bands = [*predict_view(view, predictor, settings, wanted=known_part(truth_map, view, KNOWN_SQUARE))]
-        classes, insides = (np.concatenate([getattr(band, key) for band in bands]) for key in ("classes", "insides"))
-        truth = truth_map.read(0, 0, view.width, view.height)
-        numbers = open_instances(row["instances"], view).indices if row["instances"] else None
-        for index in map(names.index, model["objects"]["classes"]):
-            true, mask = true_objects(truth == index, numbers), (classes == index) & (truth != IGNORE)
-            for inside in INSIDES:
-                maybe = numbered(mask, insides >= 255 * inside, reach_of(model["objects"]["shrink"]))
-                for sure in SURES:
-                    counts[inside, sure] += count_found(true, only_sure(maybe, mask & (insides >= 255 * sure)))
-    return counts
-
-
-def choose_probabilities(counts: dict[tuple[float, float], np.ndarray]) -> tuple[float, float]:
-    """Choose from which probabilities on a pixel is inside, and surely so, from what `count_images` returns.
-
-    Where gaps are thin, networks are not sure enough of them, and at 0.5 the insides of nuclei run together; those of
-    large glands fall apart there. Of the pairs with about the highest F1, the one that counts best is taken.
-    """
-    true = next(iter(counts.values()))[0]
-    if true < FEWEST_OBJECTS:
-        return OTHERWISE
-    f1 = {pair: 2 * found / (true + predicted) for pair, (_, predicted, found) in counts.items()}
-    good = [pair for pair, score in f1.items() if score >= max(f1.values()) - SAME_F1]
-    return min(good, key=lambda pair: abs(counts[pair][1] / true - 1))
 
 
 def confidences(logits: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ counts : NPZ
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,19 +19,17 @@ import numpy as np
 from pathseg.cohort.rows import with_files
 from pathseg.errors import ImageError
 from pathseg.files import file_digest
-from pathseg.images.resampling import ResampledSlide
 from pathseg.images.slides import open_slide
-from pathseg.labels.geojson import is_annotation_file
 from pathseg.labels.label_maps import check_instances, open_instances, open_labels
 from pathseg.labels.separation import reach_of, separate
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress, start_log
 from pathseg.network.checkpoint import Checkpoint, class_names
 from pathseg.network.devices import choose_devices
-from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, load_predictor, predict_view, view_of_model
+from pathseg.prediction.comparing import grid_of_truth, is_small, predict_beside
+from pathseg.prediction.delivery import load_predictor, view_of_model
 from pathseg.prediction.inference import Predictor
 from pathseg.prediction.reference import reference_of
-from pathseg.prediction.scaling import scaled
 from pathseg.prediction.traits import Traits
 from pathseg.prediction.trust import judge
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
@@ -40,10 +37,6 @@ from pathseg.scores.images import image_row
 from pathseg.scores.objects import OBJECT_COUNTS, connected, count_boundary, count_objects, true_objects
 
 log = logging.getLogger("pathseg")
-
-# Objects and outlines of larger images are not scored, because all of an image must be in memory for that. Annotations
-# of larger slides are compared at the model's resolution: outlines have no pixels of their own, and slides too many.
-LARGEST_PIXELS = 2**26
 
 
 @dataclass(frozen=True)
@@ -111,17 +104,13 @@ def count_image(
     grid = grid_of_truth(row["mask"], view)
     labels = open_labels(row["mask"], grid, scoring.classes, scoring.ignore_value, scoring.outside)
     counts, traits = Counts.zeros(len(scoring.classes)), predictor.watch(view)
-    # A pixel of the model beyond what is known may be interpolated from.
-    square = max(KNOWN_SQUARE, math.ceil(2 * view.downsample / grid.downsample))
-    bands = predict_view(view, predictor, settings, wanted=known_part(labels, grid, square))
-    small = grid.width * grid.height <= LARGEST_PIXELS
-    numbers = None
+    # Of objects and outlines all of an image must be in memory.
+    small, numbers = is_small(grid), None
     if small and row["instances"]:
         numbers = open_instances(row["instances"], grid).indices
         check_instances(row["instances"], row["mask"], numbers, labels.read(0, 0, grid.width, grid.height))
     strips = []
-    for band in scaled(bands, (view.width, view.height), (grid.width, grid.height)):
-        truth = labels.read(0, band.y, grid.width, len(band.classes))
+    for truth, band in predict_beside(labels, grid, view, predictor, settings):
         known = truth != IGNORE
         counts.add_pixels(truth[known], band.classes[known], band.probabilities[:, known], band.tissue[known])
         if small:
@@ -147,17 +136,6 @@ def count_image(
 def without_small(numbers: np.ndarray, least: float) -> np.ndarray:
     """Leave out objects, int [H, W], that have fewer than `least` pixels."""
     return np.where((np.bincount(numbers.ravel()) >= least)[numbers], numbers, 0)
-
-
-def grid_of_truth(mask: str, view: ResampledSlide) -> ResampledSlide:
-    """Return the image at the resolution of what is known of it.
-
-    A mask has its own pixels, which are the image's; so have annotations, unless there are more than `LARGEST_PIXELS`
-    of them: then they are compared at the model's resolution, that of `view`.
-    """
-    if is_annotation_file(mask) and view.slide.width * view.slide.height > LARGEST_PIXELS:
-        return view
-    return ResampledSlide(view.slide, 1.0)
 
 
 def add_shapes(

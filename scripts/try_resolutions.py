@@ -12,7 +12,6 @@ trials : TSV
 
 import copy
 import logging
-import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,8 @@ from pathseg.network.unet import UNet
 from pathseg.planning.choices import Cohort, choose, summed_up
 from pathseg.planning.measures import measure_images
 from pathseg.planning.trials import COLUMNS, held_out, lead, resolutions, still_open
-from pathseg.prediction.delivery import KNOWN_SQUARE, known_part, predict_view
+from pathseg.prediction.comparing import is_small, predict_beside
 from pathseg.prediction.inference import Predictor
-from pathseg.prediction.scaling import scaled
 from pathseg.scores.pixels import confusion_matrix, pixel_scores
 from pathseg.table_files import save_tsv
 from pathseg.tiles.batches import Tiles
@@ -48,8 +46,6 @@ from pathseg.tiles.database import TileDatabase
 log = logging.getLogger("pathseg")
 
 Row = dict[str, Any]
-# Of the masks of larger images no more than the model's own pixels are compared.
-LARGEST_PIXELS = 2**26
 # Of the time, in which those that are left are tried.
 ROUNDS = (1 / 3, 2 / 3)
 WITHOUT = {"complib": "none", "complevel": 1}
@@ -117,13 +113,12 @@ class Trials:
         slide = open_slide(row["image"], row["mpp"])
         assert slide.mpp
         view, whole = ResampledSlide(slide, mpp / slide.mpp), ResampledSlide(slide, 1.0)
-        grid = whole if whole.width * whole.height <= LARGEST_PIXELS else view
+        # Of the masks of large images no more than the model's own pixels are compared.
+        grid = whole if is_small(whole) else view
         labels = open_labels(row["mask"], grid, *self._labelling())
         confusion = np.zeros((predictor.n_classes,) * 2)
-        known = known_part(labels, grid, max(KNOWN_SQUARE, math.ceil(2 * view.downsample / grid.downsample)))
-        bands = predict_view(view, predictor, self._params.prediction | {"tile": None}, wanted=known)
-        for band in scaled(bands, (view.width, view.height), (grid.width, grid.height)):
-            truth = labels.read(0, band.y, grid.width, len(band.classes))
+        settings = self._params.prediction | {"tile": None}
+        for truth, band in predict_beside(labels, grid, view, predictor, settings):
             confusion += confusion_matrix(truth, band.classes, len(confusion))
         dice = pixel_scores(confusion)["dice"][1:]
         return float(np.nanmean(dice)) if np.isfinite(dice).any() else np.nan

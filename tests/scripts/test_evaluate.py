@@ -11,11 +11,10 @@ from evaluate import Scoring, add_shapes, count_image
 from conftest import CLASSES, small_unet, write_image
 from pathseg.errors import ImageError
 from pathseg.files import file_digest
-from pathseg.images.views import ArrayView
 from pathseg.labels import tissue
-from pathseg.labels.label_maps import LabelImage, check_instances
+from pathseg.labels.label_maps import check_instances
 from pathseg.labels.values import IGNORE
-from pathseg.prediction.delivery import known_part
+from pathseg.prediction import comparing
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.counts import Counts, PatientCounts, one_or_both
 from pathseg.scores.objects import OBJECT_COUNTS
@@ -106,7 +105,7 @@ def test_annotations_have_the_images_pixels_unless_these_are_too_many(row, tmp_p
         "properties": {"objectType": "annotation", "classification": {"name": "epithelium"}},
     }
     (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    monkeypatch.setattr(evaluate, "LARGEST_PIXELS", largest)
+    monkeypatch.setattr(comparing, "LARGEST_WHOLE", largest)
     assert count(row | {"mask": str(tmp_path / "a.geojson")}).confusion.sum() == pixels
 
 
@@ -147,14 +146,6 @@ def test_what_is_ignored_is_neither_wrong_nor_an_object():
     assert not counts.boundary.any()
 
 
-def test_only_where_something_is_known_is_predicted_and_beside_it():
-    labels = np.full((300, 400), IGNORE, np.uint8)
-    labels[130, 70] = 1
-    known = known_part(LabelImage(labels), ArrayView(np.zeros((300, 400, 3), np.uint8)), 64)
-    assert np.argwhere(known).tolist() == [[y, x] for y in (1, 2, 3) for x in (0, 1, 2)]
-    assert known.shape == (5, 7)
-
-
 def test_numbers_that_do_not_fit_the_mask_are_refused(row, tmp_path):
     mask = cv2.imread(row["mask"], cv2.IMREAD_UNCHANGED)
     numbers = cv2.connectedComponents(mask)[1].astype(np.uint16)
@@ -178,7 +169,7 @@ def test_classes_without_numbers_are_connected_parts():
 
 
 def test_what_is_too_large_for_objects_is_counted(row, monkeypatch):
-    monkeypatch.setattr(evaluate, "LARGEST_PIXELS", 1000)
+    monkeypatch.setattr(comparing, "LARGEST_WHOLE", 1000)
     counts = count(row)
     assert counts.too_large == 1
     assert not counts.objects.any()

@@ -14,7 +14,7 @@ from pathseg.labels.label_maps import LabelMap
 from pathseg.labels.tissue import choose_tissue
 from pathseg.labels.values import IGNORE
 from pathseg.network.calibration import Calibration
-from pathseg.prediction.delivery import KNOWN_SQUARE, known_part
+from pathseg.prediction.comparing import KNOWN_SQUARE, known_part
 from pathseg.prediction.inference import Predictor, predict_tiles
 
 # Weight of the penalty on what is fitted: nothing beside the cross-entropy of what the sample holds, but it leaves the

@@ -1,29 +1,21 @@
 """The one way from model files and an image to what is delivered: slides and scores are predicted by it alike."""
 
-import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation
 
 from pathseg.errors import CheckpointError
 from pathseg.images.resampling import ResampledSlide, model_downsample
 from pathseg.images.slides import Slide
-from pathseg.images.views import View
-from pathseg.labels.label_maps import LabelMap
 from pathseg.labels.tissue import choose_tissue
-from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import Checkpoint, build_network, class_names, load_checkpoint
 from pathseg.network.precision import prediction_type
 from pathseg.network.unet import UNet
 from pathseg.prediction.bands import Band
 from pathseg.prediction.inference import Predictor, predict_bands
-
-# Side in pixels, about, of the parts that are predicted if something in or beside them is known.
-KNOWN_SQUARE = 64
 
 
 def load_models(paths: list[str], classes: list[dict[str, Any]], resolution: dict[str, Any]) -> list[Checkpoint]:
@@ -166,33 +158,3 @@ def predict_view(
     tissue = choose_tissue(view.slide, own_tissue, settings["tissue"], settings["tissue_holes_um2"])
     predictor.seconds["tissue"] += time.monotonic() - started
     return predict_bands(view, predictor, settings["tile"], tissue, wanted)
-
-
-def known_part(labels: LabelMap, view: View, square: int) -> np.ndarray:
-    """Return in which parts of a view something is known, or in one beside it, so that no more is predicted.
-
-    Parameters
-    ----------
-    labels
-        What is known.
-    view
-        At the resolution of the labels.
-    square
-        Side of a part in pixels, about.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool [h, w] that covers the view.
-    """
-    n_rows, n_columns = (-(-side // square) for side in (view.height, view.width))
-    # The first pixel of each part; the parts are as large as each other, as `Coverage` takes them to be.
-    tops, lefts = (
-        np.ceil(np.arange(n) * side / n - 0.5).astype(int)
-        for n, side in ((n_rows, view.height), (n_columns, view.width))
-    )
-    known = np.zeros((n_rows, n_columns), bool)
-    for row, (top, bottom) in enumerate(itertools.pairwise([*tops, view.height])):
-        strip = labels.read(0, top, view.width, bottom - top) != IGNORE
-        known[row] = np.logical_or.reduceat(strip.any(axis=0), lefts)
-    return binary_dilation(known, np.ones((3, 3), bool))
