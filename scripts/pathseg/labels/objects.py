@@ -6,7 +6,6 @@ share of the convex hull of that outline which the object fills, as scikit-image
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,21 +16,8 @@ from pathseg.labels.separation import NumberedRows, Separator
 
 # What a corner takes off a perimeter that runs through the middles of the pixel edges beside it.
 CORNER = 1 - 0.5**0.5
-# What is summed over an object's pixels: the pixels, their probability, five moments, and those surely inside.
-SUMS = 8
-
-
-@dataclass(frozen=True)
-class Objects(Regions):
-    """Objects told apart: regions, and what their shapes are measured by.
-
-    Attributes
-    ----------
-    moments : numpy.ndarray
-        float64 [n, 5], sums over the middles of an object's pixels of x, y, x², xy and y².
-    """
-
-    moments: np.ndarray
+# What is summed over an object's pixels: the pixels, their probability, and those surely inside.
+SUMS = 3
 
 
 class ObjectFinder:
@@ -53,7 +39,7 @@ class ObjectFinder:
         self._confidence: list[np.ndarray] = []
         self._sure: list[np.ndarray] = []
 
-    def add(self, classes: np.ndarray, insides: np.ndarray, confidence: np.ndarray) -> Objects:
+    def add(self, classes: np.ndarray, insides: np.ndarray, confidence: np.ndarray) -> Regions:
         """Take the next band and return the objects that are known to end by now.
 
         Parameters
@@ -69,12 +55,12 @@ class ObjectFinder:
         self._sure.append(insides > 1)
         return self._ending(self._separator.add(classes == self._class_index, insides > 0))
 
-    def finish(self) -> Iterator[Objects]:
+    def finish(self) -> Iterator[Regions]:
         """Yield the objects that are left."""
         yield self._ending(self._separator.finish())
         yield self._objects(*joined(self._open.finish(), SUMS))
 
-    def _ending(self, rows: NumberedRows) -> Objects:
+    def _ending(self, rows: NumberedRows) -> Regions:
         """Return the objects that end before the last of these rows."""
         height = len(rows.numbers)
         if not height:
@@ -93,12 +79,12 @@ class ObjectFinder:
         ended, their_sums = joined(self._open.go_on(rows.before, rows.numbers[-1], parts), SUMS)
         return self._objects(np.concatenate([polygons, ended]), np.concatenate([sums, their_sums]))
 
-    def _objects(self, polygons: np.ndarray, sums: np.ndarray) -> Objects:
+    def _objects(self, polygons: np.ndarray, sums: np.ndarray) -> Regions:
         """Make objects of those that are surely some."""
-        kept = sums[:, 7] > 0
+        kept = sums[:, 2] > 0
         polygons, sums = polygons[kept], sums[kept]
         classes = np.full(len(polygons), self._class_index)
-        return Objects(classes, polygons, sums[:, 0].astype(np.int64), sums[:, 1], sums[:, 2:7])
+        return Regions(classes, polygons, sums[:, 0].astype(np.int64), sums[:, 1])
 
 
 class _ObjectBand(LabelledBand):
@@ -111,14 +97,8 @@ class _ObjectBand(LabelledBand):
         self._numbers = np.flatnonzero(there)
         labels = (np.cumsum(there) - 1).astype(np.int32)[numbers]
         super().__init__(labels, len(self._numbers), confidence)
-        rows, columns = np.nonzero(self.mask)
-        down, across = rows + (y + 0.5), columns + (x + 0.5)
-        moments = [
-            np.bincount(self.inside, weights=values, minlength=self.count)
-            for values in (across, down, across * across, across * down, down * down)
-        ]
         surely = np.bincount(self.inside, weights=sure[self.mask], minlength=self.count)
-        self._sums = np.column_stack([self._sums, *moments, surely])
+        self._sums = np.column_stack([self._sums, surely])
         self.trace(x, y)
 
     def parts(self, chosen: np.ndarray) -> dict[int, Part]:
@@ -126,7 +106,7 @@ class _ObjectBand(LabelledBand):
         return {int(self._numbers[label]): part for label, part in super().parts(chosen).items()}
 
 
-def measure(objects: Objects) -> pd.DataFrame:
+def measure(objects: Regions) -> pd.DataFrame:
     """Measure objects.
 
     Returns
@@ -136,8 +116,7 @@ def measure(objects: Objects) -> pd.DataFrame:
         `minor_axis` and `mean_probability`; lengths in pixels of the class map, from its upper left corner.
     """
     count = objects.pixels.astype(float)
-    x, y, xx, xy, yy = objects.moments.T / count
-    xx, xy, yy = xx - x**2, xy - x * y, yy - y**2
+    x, y, xx, xy, yy = _moments(objects.polygons)
     middle, apart = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     # Rounding may leave less than nothing.
     large, small = middle + apart, np.clip(middle - apart, 0, None)
@@ -159,6 +138,44 @@ def measure(objects: Objects) -> pd.DataFrame:
             "mean_probability": objects.probability_sums / count,
         }
     )
+
+
+def _moments(polygons: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the middles x and y of the pixels inside of outlines [n], and their central moments x², xy and y².
+
+    By Green's theorem, from the corners: of them there are far fewer than pixels.
+    """
+    rings, of_polygon = shapely.get_rings(polygons, return_index=True)
+    points, of_ring = shapely.get_coordinates(rings, return_index=True)
+    # From a corner of each polygon: far from the origin, small differences would be lost.
+    origins = shapely.bounds(polygons).reshape(-1, 4)[:, :2]
+    points -= origins[of_polygon[of_ring]]
+    edge = of_ring[1:] == of_ring[:-1]
+    (x0, y0), (x1, y1), of_edge = points[:-1][edge].T, points[1:][edge].T, of_ring[1:][edge]
+    cross = x0 * y1 - x1 * y0
+    # Of area, x, y, x², xy and y², so many times that all are whole numbers.
+    terms = np.stack(
+        [
+            cross,
+            cross * (x0 + x1),
+            cross * (y0 + y1),
+            cross * (x0 * x0 + x0 * x1 + x1 * x1),
+            cross * (x0 * y1 + 2 * x0 * y0 + 2 * x1 * y1 + x1 * y0),
+            cross * (y0 * y0 + y0 * y1 + y1 * y1),
+        ]
+    )
+    of_rings = np.array([np.bincount(of_edge, term, len(rings)) for term in terms])
+    # The first ring of a polygon is around it, the others are holes, whichever way they run.
+    first = np.diff(of_polygon, prepend=-1) > 0
+    of_rings *= np.sign(of_rings[0]) * np.where(first, 1, -1)
+    twice, x, y, xx, xy, yy = (np.bincount(of_polygon, term, len(polygons)).astype(float) for term in of_rings)
+    area = twice / 2
+    # Of the middles of pixels: without the moment of each pixel itself, 1/12. One division, so that 0 is 0.
+    xx, xy, yy = (
+        numerator / (36 * area**2)
+        for numerator in (3 * area * (xx - area) - x**2, 1.5 * area * xy - x * y, 3 * area * (yy - area) - y**2)
+    )
+    return x / (6 * area) + origins[:, 0], y / (6 * area) + origins[:, 1], xx, xy, yy
 
 
 def _hull_areas(polygons: np.ndarray) -> np.ndarray:

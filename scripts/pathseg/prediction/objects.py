@@ -8,12 +8,13 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from pathseg.labels.objects import Objects, measure
+from pathseg.labels.objects import measure
+from pathseg.labels.outlines import Regions
 from pathseg.table_files import tsv_text
 
 
 def measured(
-    objects: Objects, first: int, scale: tuple[float, float], unit: str
+    objects: Regions, first: int, scale: tuple[float, float], unit: str
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Measure objects in the units of a slide.
 

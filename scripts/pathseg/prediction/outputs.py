@@ -17,7 +17,7 @@ from pathseg.images.overlay import draw_overlay
 from pathseg.images.pyramids import TIFF_TILE, PyramidWriter, painted
 from pathseg.labels.geojson import AnnotationWriter
 from pathseg.labels.object_maps import ObjectMap
-from pathseg.labels.objects import ObjectFinder, Objects
+from pathseg.labels.objects import ObjectFinder
 from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
 from pathseg.labels.pieces import number_pieces
 from pathseg.labels.separation import reach_of
@@ -194,7 +194,7 @@ class SlideOutputs:
         polygons = to_full_resolution(regions.polygons, *self._factors)
         self._annotations.append(regions.class_indices, polygons, measurements)
 
-    def _deliver(self, objects: Objects) -> None:
+    def _deliver(self, objects: Regions) -> None:
         objects = objects.at_least(self._min_pixels)
         self.regions += np.bincount(objects.class_indices, minlength=len(self.regions))
         mpp = self._about["mpp"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from skimage.measure import regionprops_table
 from skimage.segmentation import relabel_sequential
 
-from pathseg.labels.objects import ObjectFinder, Objects, measure
+from pathseg.labels.objects import ObjectFinder, measure
+from pathseg.labels.outlines import Regions
 from pathseg.labels.separation import separate
 
 
@@ -20,7 +23,7 @@ def found_in_bands(classes, insides, confidence, reach, heights):
         found.append(finder.add(classes[rows], insides[rows], confidence[rows]))
         y += height
     found += finder.finish()
-    return Objects(*(np.concatenate(values) for values in zip(*(vars(each).values() for each in found), strict=True)))
+    return Regions(*(np.concatenate(values) for values in zip(*(vars(each).values() for each in found), strict=True)))
 
 
 def burnt(polygons, shape):
@@ -105,6 +108,17 @@ def test_a_disc_is_measured_as_a_disc_and_a_square_as_a_square():
     assert disc["eccentricity"] < 0.05
     assert disc["solidity"] > 0.97
     assert disc["mean_probability"] == pytest.approx(0.2)
+
+
+def test_far_from_the_origin_an_object_with_a_hole_measures_the_same():
+    classes = np.zeros((40, 60), np.uint8)
+    classes[5:35, 10:50] = 1
+    classes[12:20, 15:45] = 0
+    objects = found_in_bands(classes, 2 * classes, classes, 2, [15, 25])
+    far = replace(objects, polygons=shapely.transform(objects.polygons, lambda points: points + (200_000, 100_000)))
+    pd.testing.assert_frame_equal(
+        measure(far), measure(objects) + ([200_000, 100_000] + [0] * 7), check_exact=False, rtol=1e-12
+    )
 
 
 def test_objects_of_a_pixel_and_of_a_line_have_measures():
