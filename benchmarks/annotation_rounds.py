@@ -30,7 +30,8 @@ from pathseg.images.slides import open_slide
 from pathseg.labels.label_maps import open_labels
 from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import build_network, load_checkpoint
-from pathseg.prediction.delivery import load_predictor, predict_view, view_of_model
+from pathseg.prediction.comparing import predict_beside
+from pathseg.prediction.delivery import load_predictor, view_of_model
 from pathseg.prediction.disagreement import Disagreement, DisagreementMap, entropy, map_disagreement
 from pathseg.prediction.suggesting import STEPS, Candidate, candidates_of, choose
 from pathseg.tiles.cutting import LabelSettings, TileSettings, build
@@ -187,8 +188,7 @@ def dice_of_unseen(cohort: Cohort, path: str) -> float:
     for row in cohort.rows["test"]:
         view = view_of_model(model, open_slide(row["image"], row["mpp"]))
         labels = open_labels(row["mask"], view, SETTINGS["classes"], None, "ignore")
-        for band in predict_view(view, predictor, settings):
-            truth = labels.read(0, band.y, view.width, len(band.classes))
+        for truth, band in predict_beside(labels, view, view, predictor, settings):
             found, true = band.classes == 1, truth == 1
             found &= truth != IGNORE
             both, total = both + int((found & true).sum()), total + int(found.sum() + true.sum())

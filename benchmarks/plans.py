@@ -47,16 +47,26 @@ GIVEN: dict[str, dict[str, Any]] = {
     },
 }
 BY_HAND: dict[str, dict[str, Any]] = {
-    "demo": {"tiles": {"size": 128, "stride": 64, "mpp": 1.0}, "unet": {"depth": 4, "wf": 4}},
-    "nuclei": {"tiles": {"size": 128, "stride": 128, "mpp": 0.5}, "unet": {"depth": 3, "wf": 4}},
-    "rare": {"tiles": {"size": 128, "stride": 64, "mpp": 0.7}, "unet": {"depth": 4, "wf": 4}},
-    "own": {"tiles": {"size": 192, "stride": 96, "mpp": 1.5}, "unet": {"depth": 5, "wf": 4}},
-}
-TRAINING: dict[str, dict[str, Any]] = {
-    "demo": {"batch_size": 16},
-    "nuclei": {"batch_size": 16, "class_weights": "none"},
-    "rare": {"batch_size": 16, "sampling": "classes"},
-    "own": {"class_weights": "none"},
+    "demo": {
+        "tiles": {"size": 128, "stride": 64, "mpp": 1.0},
+        "unet": {"depth": 4, "wf": 4},
+        "training": {"batch_size": 16},
+    },
+    "nuclei": {
+        "tiles": {"size": 128, "stride": 128, "mpp": 0.5},
+        "unet": {"depth": 3, "wf": 4},
+        "training": {"batch_size": 16, "class_weights": "none"},
+    },
+    "rare": {
+        "tiles": {"size": 128, "stride": 64, "mpp": 0.7},
+        "unet": {"depth": 4, "wf": 4},
+        "training": {"batch_size": 16, "sampling": "classes"},
+    },
+    "own": {
+        "tiles": {"size": 192, "stride": 96, "mpp": 1.5},
+        "unet": {"depth": 5, "wf": 4},
+        "training": {"class_weights": "none"},
+    },
 }
 SCORES = ("dice", "object_f1", "object_dice")
 
@@ -90,18 +100,8 @@ def write_rare(folder: Path, config: dict[str, Any]) -> None:
 def snakemake(folder: Path, config: dict[str, Any], *targets: str) -> None:
     """Run the workflow in a folder with a configuration."""
     (folder / "own.yaml").write_text(yaml.safe_dump(config))
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        *targets,
-        "--cores",
-        "1",
-        "--quiet",
-        "all",
-        "--configfile",
-        "own.yaml",
-    ]
+    options = ["--cores", "1", "--quiet", "all", "--configfile", "own.yaml"]
+    command = [sys.executable, "-m", "snakemake", *targets, *options]
     log = folder / "snakemake.log"
     with open(log, "a") as file:
         if subprocess.run(command, cwd=folder, stdout=file, stderr=file).returncode:
@@ -112,7 +112,8 @@ def play(data: str, how: str, folder: Path, options: argparse.Namespace) -> pd.S
     """Train a data set in one way, and return its scores."""
     folder.mkdir(parents=True)
     copy_workflow(folder)
-    config = GIVEN[data] | {"training": {"minutes": options.minutes}}
+    config = GIVEN[data] | (BY_HAND[data] if how == "by hand" else {})
+    config["training"] = config.get("training", {}) | {"minutes": options.minutes}
     if data == "rare":
         write_rare(folder, config)
     if data == "own":
@@ -122,8 +123,6 @@ def play(data: str, how: str, folder: Path, options: argparse.Namespace) -> pd.S
         table.to_csv(folder / "own.tsv", sep="\t", index=False)
     if how == "planned" and options.trials:
         config["plan"] = {"minutes": options.trials}
-    if how == "by hand":
-        config |= BY_HAND[data] | {"training": TRAINING[data] | {"minutes": options.minutes}}
     fold = "all_folds" if "folds" in config["split"] else "holdout"
     scores = f"results/validation/default/{fold}/metrics.tsv"
     snakemake(folder, config, scores)

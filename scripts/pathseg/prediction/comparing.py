@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from pathseg.images.resampling import ResampledSlide
+from pathseg.images.slides import Slide
 from pathseg.images.views import View
 from pathseg.labels.geojson import is_annotation_file
 from pathseg.labels.label_maps import LabelMap
@@ -35,9 +36,9 @@ def grid_of_truth(mask: str, view: ResampledSlide) -> ResampledSlide:
     return ResampledSlide(view.slide, 1.0)
 
 
-def is_small(image: Any) -> bool:
-    """Say whether whole maps of an image, which has a `width` and a `height`, may be in memory."""
-    return bool(image.width * image.height <= LARGEST_WHOLE)
+def is_small(image: Slide | View) -> bool:
+    """Say whether whole maps of an image may be in memory."""
+    return image.width * image.height <= LARGEST_WHOLE
 
 
 def predict_beside(

@@ -14,8 +14,8 @@ from pathseg.labels.separation import SURE, numbered, only_sure, reach_of
 from pathseg.labels.values import IGNORE
 from pathseg.logs import progress
 from pathseg.network.checkpoint import Checkpoint
-from pathseg.prediction.comparing import KNOWN_SQUARE, is_small, known_part
-from pathseg.prediction.delivery import predict_view, view_of_model
+from pathseg.prediction.comparing import is_small, predict_beside
+from pathseg.prediction.delivery import view_of_model
 from pathseg.prediction.inference import Predictor
 from pathseg.scores.objects import count_found, true_objects
 
@@ -58,9 +58,9 @@ def count_images(
         # All of an image must be in memory.
         if not is_small(view):
             continue
-        bands = [*predict_view(view, predictor, settings, wanted=known_part(truth_map, view, KNOWN_SQUARE))]
-        classes, insides = (np.concatenate([getattr(band, key) for band in bands]) for key in ("classes", "insides"))
-        truth = truth_map.read(0, 0, view.width, view.height)
+        beside = predict_beside(truth_map, view, view, predictor, settings)
+        strips = [(truth, band.classes, band.insides) for truth, band in beside]
+        truth, classes, insides = (np.concatenate(parts) for parts in zip(*strips, strict=True))
         numbers = open_instances(row["instances"], view).indices if row["instances"] else None
         for index in map(names.index, model["objects"]["classes"]):
             true, mask = true_objects(truth == index, numbers), (classes == index) & (truth != IGNORE)

@@ -7,7 +7,7 @@ from pathseg.prediction.inference import Predictor
 from pathseg.prediction.insides import choose_probabilities, count_images
 
 SETTINGS = {"tile": 32, "tissue": "none", "tissue_holes_um2": 4e6}
-LABELS = {"classes": CLASSES, "ignore_value": None, "outside": "ignore"}
+LABELS = {"classes": CLASSES, "ignore_value": 7, "outside": "ignore"}
 
 
 def test_of_probabilities_that_find_as_well_those_that_count_best_are_taken():
