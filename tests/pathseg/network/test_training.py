@@ -283,10 +283,6 @@ def in_minutes(minutes):
     return dataclasses.replace(SETTINGS, epochs=None, minutes=minutes)
 
 
-# Batches of two in the validation database.
-VALIDATED = 2
-
-
 class Clock:
     """A clock that goes on by what a step and a batch of validation are said to take: this machine's noise is out."""
 
@@ -294,8 +290,12 @@ class Clock:
         self.now = 0.0
         for module in (training, pace):
             monkeypatch.setattr(module, "time", self)
-        self._slow_down(monkeypatch, "_train_step", lambda *arguments: step)
-        self._slow_down(monkeypatch, "_validate", lambda count=VALIDATED: batch * count)
+        self._slow_down(monkeypatch, "_train_step", lambda trainer, batch: step)
+        self._slow_down(
+            monkeypatch,
+            "_validate",
+            lambda trainer, most=None: batch * (most or math.ceil(len(trainer.validation) / 2)),
+        )
 
     def monotonic(self):
         return self.now
@@ -304,14 +304,14 @@ class Clock:
         method = getattr(training.Trainer, name)
 
         def slow(trainer, *arguments):
-            self.now += seconds(*arguments)
+            self.now += seconds(trainer, *arguments)
             return method(trainer, *arguments)
 
         monkeypatch.setattr(training.Trainer, name, slow)
 
 
 def test_a_time_is_kept_with_its_validations(folder, monkeypatch):
-    clock = Clock(monkeypatch, step=0.1, batch=0.05)
+    clock = Clock(monkeypatch, step=0.1, batch=0.2)
     trainer = trainer_of(folder, in_minutes(0.15))
     trainer.run()
     assert len(trainer.history) == trainer.pace.epochs > 3
