@@ -1,5 +1,6 @@
 """Start a training from a model that was trained before: its weights by name and shape."""
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,8 @@ from pathseg.tiles.database import TileDatabase
 
 logger = logging.getLogger("pathseg")
 
-# What gives every layer its shape. The others change some layers, which then begin anew.
-SHAPE_KEYS = ("depth", "wf")
+# What makes every layer what it is. The others change some layers, which then begin anew.
+SHAPE_KEYS = ("depth", "wf", "batch_norm")
 HEAD = "last."
 
 
@@ -57,23 +58,24 @@ def start_from(network: UNet, path: str, classes: list[str], attributes: dict[st
     Raises
     ------
     CheckpointError
-        If it is no such file, or of another depth or width.
+        If it is no such file, or of another depth or width, or only one of both normalises its batches.
     """
     model = load_checkpoint(path)
     build_network(model, path)
     other = [key for key in SHAPE_KEYS if model[key] != getattr(network, key)]
     if other:
-        shape = ", ".join(f"{key}: {model[key]}" for key in SHAPE_KEYS)
+        shape = ", ".join(f"{key}: {json.dumps(model[key])}" for key in SHAPE_KEYS)
         raise CheckpointError(
-            f"{path}: is a network of {' and '.join(f'{key} {model[key]}' for key in other)}, and unet has "
-            f"{' and '.join(f'{key} {getattr(network, key)}' for key in other)}; set unet: {{{shape}}}, or another "
-            "training.init"
+            f"{path}: is a network of {' and '.join(f'{key} {json.dumps(model[key])}' for key in other)}, and unet has "
+            f"{' and '.join(f'{key} {json.dumps(getattr(network, key))}' for key in other)}; set unet: {{{shape}}}, or "
+            "another training.init"
         )
     given: dict[str, Tensor] = dict(model["model_dict"])
     if model["classes"] and [class_["name"] for class_ in model["classes"]] != classes:
         given = {name: values for name, values in given.items() if not name.startswith(HEAD)}
     own = network.state_dict()
-    fitting = {name: values for name, values in given.items() if name in own and values.shape == own[name].shape}
+    anew = {_layer(name) for name in own if name not in given or given[name].shape != own[name].shape}
+    fitting = {name: given[name] for name in own if _layer(name) not in anew}
     network.load_state_dict(own | fitting)
     not_loaded = [name for name in own if name not in fitting]
     _say(path, len(own) - len(not_loaded), not_loaded)
@@ -81,6 +83,11 @@ def start_from(network: UNet, path: str, classes: list[str], attributes: dict[st
         if model[key] and model[key] != attributes[key]:
             logger.warning("%s: was trained at %s %g, and the tiles have %s", path, key, model[key], attributes[key])
     return Start(file_digest(path), model["training_images"], not_loaded)
+
+
+def _layer(name: str) -> str:
+    """Return the layer that a weight is of: its weights are taken together, or begin anew together."""
+    return name.rpartition(".")[0]
 
 
 def _say(path: str, loaded: int, not_loaded: list[str]) -> None:

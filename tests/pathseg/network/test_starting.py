@@ -60,11 +60,12 @@ def test_what_does_not_fit_begins_anew_and_is_said(saved, caplog, changes, more,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"depth": 4}, r"is a network of depth 3, and unet has depth 4; set unet: \{depth: 3, wf: 2\}"),
+        ({"depth": 4}, r"is a network of depth 3, and unet has depth 4; set unet: \{depth: 3, wf: 2, batch_norm: true\}"),
         ({"depth": 2, "wf": 3}, "is a network of depth 3 and wf 2, and unet has depth 2 and wf 3"),
+        ({"batch_norm": False}, "is a network of batch_norm true, and unet has batch_norm false; set unet"),
     ],
 )
-def test_another_depth_or_width_is_refused(saved, changes, words):
+def test_another_depth_width_or_normalisation_is_refused(saved, changes, words):
     network = UNet(**{"depth": 3, "wf": 2, **changes})
     before = {name: values.clone() for name, values in network.state_dict().items()}
     with pytest.raises(CheckpointError, match=words):
