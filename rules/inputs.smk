@@ -166,7 +166,33 @@ def training_settings(wildcards):
 def init_model(wildcards):
     """Return the model that a training starts from, if any."""
     model = init_of(wildcards.experiment, wildcards.fold)
+    if model is None:
+        keep_what_was_trained_on(wildcards)
     return own_file(model) if model else []
+
+
+def keep_what_was_trained_on(wildcards):
+    """Keep a model that was trained on from another one where a training would begin anew and write over it.
+
+    Where a rule has no input, Snakemake takes an output that is there as it is, without a word.
+    """
+    model = rules.train_unet.rule.output.model.apply_wildcards(wildcards)
+    start = [path for path in workflow.persistence.input(model) or [] if path.endswith(".pt")]
+    if start and Path(model).exists():
+        words = (
+            f"{model}: was trained on from {start[0]}, and training.init names nothing now. It is kept as it is, and not "
+            f"trained from the start: write training: {{init: ...}} into the configuration file again, or move "
+            f"{Path(model).parents[1]} away"
+        )
+        warn_once(words)
+        raise WorkflowError(words)
+
+
+@cache
+def warn_once(words):
+    """Say something that the user should know, once."""
+    if workflow.is_main_process:
+        logger.warning(words)
 
 
 def init_of(experiment, fold):

@@ -3,17 +3,20 @@
 Outputs
 -------
 changes : TSV
-    A row for each region: `slide`, `patient`, `what` (added, changed, unchanged, gone), `x`, `y`, `width` and `height`
-    in the slide's finest pixels, the number of `annotations` in it, and the mask `file`.
+    A row for each region: `slide`, `patient`, `what` (added, changed, unchanged, gone, or kept: gone from an export in
+    which none is left), `x`, `y`, `width` and `height` in the slide's finest pixels, the number of `annotations` in it,
+    and the mask `file`.
 
-Beside the sample table, the folder `annotations` gets a copy of each export that has regions, and the table a row for
-each slide that has none yet. What a person has written there stays: rows, masks, and copies that were edited. A copy
-whose regions are gone from the new export is kept in `annotations/earlier`.
+Beside the sample table, the folder `annotations` gets a copy of each export that has regions, and `history.tsv` what
+has changed at any time; the table gets a row for each slide that has none yet. What a person has written there stays:
+rows, masks, and copies that were edited. A copy whose regions are gone from the new export is kept in
+`annotations/earlier`.
 """
 
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +33,11 @@ from pathseg.labels.corrections import Export, check_export, compare_regions, re
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.regions import answered_regions
 from pathseg.logs import start_log
-from pathseg.table_files import save_tsv
+from pathseg.table_files import save_tsv, tsv_text
 
-FOLDER, RECORD, EARLIER = "annotations", "taken.json", "earlier"
+FOLDER, RECORD, EARLIER, HISTORY = "annotations", "taken.json", "earlier", "history.tsv"
+# What is no news: the sample is what it was.
+SAME = ("unchanged", "kept")
 COLUMNS = ["slide", "patient", "what", "x", "y", "width", "height", "annotations", "file"]
 
 
@@ -169,7 +174,11 @@ def take(export: Export, cohort: Cohort) -> tuple[list[dict[str, Any]], list[str
         if what != {"unchanged"}:
             keep_copy(export, mask, lost="gone" in what)
     elif before:
-        said.append(f"{export.slide}: has no region any more; {mask} and its row are kept, remove them by hand")
+        rows = [row | {"what": "kept"} for row in rows]
+        said.append(
+            f"{export.slide}: has no region any more; what it had is still learned from. To forget it, remove its row "
+            f"from {cohort.table}, and {mask}"
+        )
     else:
         said.append(
             f"{export.slide}: has no region (an annotation of the class Region*) that is done; nothing is taken"
@@ -226,6 +235,18 @@ def add_rows(table: Path, rows: list[dict[str, str]]) -> None:
         file.write(with_rows(text, rows))
 
 
+def add_to_history(changes: pd.DataFrame, folder: Path) -> None:
+    """Add what is new to the history of a sample table: it stays on record whatever becomes of this run."""
+    news = changes[~changes["what"].isin(SAME)]
+    if news.empty:
+        return
+    path = folder / HISTORY
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    with atomic_path(path) as temporary:
+        text = tsv_text(news.assign(date=time.strftime("%Y-%m-%d")), header=not before)
+        temporary.write_text(before + text, encoding="utf-8", newline="")
+
+
 def take_all(paths: list[str], cohort: Cohort) -> tuple[pd.DataFrame, list[str], list[str], list[str]]:
     """Take all exports that can be taken.
 
@@ -269,7 +290,7 @@ def take_all(paths: list[str], cohort: Cohort) -> tuple[pd.DataFrame, list[str],
 def refuse(sentences: list[str]) -> None:
     """Stop if exports were not taken, with what is wrong with each."""
     if sentences:
-        raise ProjectError(f"{len(sentences)} exports were not taken, the others were:\n  {as_list(sentences)}")
+        raise ProjectError(f"some exports were not taken, the others were:\n  {as_list(sentences)}")
 
 
 if __name__ == "__main__":
@@ -288,7 +309,8 @@ if __name__ == "__main__":
     log.info("regions: %s", ", ".join(f"{count} {what}" for what, count in counts.items()) or "none")
     if added:
         log.info("%s: new rows for %s", params.table, ", ".join(added))
+    if added or set(counts) - set(SAME):
+        log.info("run Snakemake again to train with them")
+    add_to_history(changes, cohort.folder)
     refuse(refused)
     save_tsv(changes, snakemake.output.changes)
-    if added or set(counts) - {"unchanged"}:
-        log.info("run Snakemake again to train with them")

@@ -93,7 +93,7 @@ def test_what_has_changed_is_said_and_what_is_lost_is_kept(place):
     assert place.table.read_bytes() == table
     assert [path.read_bytes() for path in (mask.parent / "earlier").iterdir()] == [copy]
     changes, _, said, _ = place.take(place.export(GLAND))
-    assert list(changes["what"]) == ["gone", "gone"]
+    assert list(changes["what"]) == ["kept", "kept"]
     assert "has no region any more" in said[0]
     assert json.loads(mask.read_text())["features"] == [REGION, GLAND, third]
 

@@ -81,6 +81,23 @@ def test_what_is_wrong_is_said_and_the_rest_is_taken(annotated, tmp_path):
     table = (project.folder / "data/samples.tsv").read_text().splitlines()
     assert table[0].endswith("\tpart")
     assert table[-1] == "slide 1\tnew\tslide 1.tif\tannotations/slide 1.geojson\t\ttrain"
+    # What was taken stays on record, and is not for the terminal alone.
+    assert "run Snakemake again to train with them" in printed
+    history = pd.read_csv(project.folder / "data/annotations/history.tsv", sep="\t")
+    assert list(history["slide"] + ": " + history["what"]) == ["slide 0: added", "slide 1: added"]
+    assert history["date"].str.fullmatch(r"20\d\d-\d\d-\d\d").all()
+
+
+def test_a_last_region_that_is_gone_is_kept_and_no_reason_to_train(annotated, tmp_path):
+    project = annotated.copy(tmp_path / "project")
+    export(project, GLAND)
+    printed = project.snakemake("annotations")
+    assert "what it had is still learned from. To forget it, remove its row" in printed
+    assert "regions: 1 kept" in printed
+    assert "run Snakemake again" not in printed
+    changes = pd.read_csv(project.folder / "results/annotations/changes.tsv", sep="\t")
+    assert list(changes["what"]) == ["kept"]
+    assert len((project.folder / "data/annotations/history.tsv").read_text().splitlines()) == 2
 
 
 def test_without_exports_it_is_said_where_they_belong(annotated, tmp_path):

@@ -58,6 +58,18 @@ def test_another_content_of_the_file_trains_again(started, tmp_path):
     assert project.planned(f"{TRAINED}/trained.pt") == {"train_unet": 1}
 
 
+def test_a_model_that_was_trained_on_is_kept_where_a_training_would_begin_anew(started, tmp_path):
+    project = started.copy(tmp_path / "project")
+    project.configure(training={"init": None, "freeze": "none", "epochs": 2})
+    before = (project.folder / TRAINED / "trained.pt").read_bytes()
+    printed = project.snakemake("predict", "train")
+    kept = f"{TRAINED}/trained.pt: was trained on from round1.pt, and training.init names nothing now. It is kept"
+    assert printed.count(kept) == 1
+    assert (project.folder / TRAINED / "trained.pt").read_bytes() == before
+    (project.folder / "results/models/default").rename(project.folder / "round2")
+    assert project.planned(f"{TRAINED}/trained.pt") == {"train_unet": 1}
+
+
 def test_each_fold_starts_from_its_own_and_experiments_from_each_other(started, tmp_path):
     project = started.copy(tmp_path / "project")
     shutil.copytree(project.folder / TRAINED, project.folder / "round1/holdout")
