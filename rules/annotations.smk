@@ -85,7 +85,7 @@ rule suggest_regions:
 rule suggest:
     """Regions that are worth annotating next, for QuPath."""
     input:
-        branch(SLIDES, then=made(rules.suggest_regions.output, experiment=EXPERIMENTS)),
+        branch(SLIDES, then=made(rules.suggest_regions.output, experiment=EXPERIMENTS), otherwise=no_slides),
 
 
 rule take_annotations:

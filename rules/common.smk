@@ -39,8 +39,12 @@ def checked(function, *arguments, **options):
 for folder in (Path.cwd(), ROOT):
     checked(check_folder, folder)
 # Files are looked at once: a job must not fail because a file of another one is gone.
-FILES = {"files": workflow.configfiles, "complete": workflow.is_main_process}
-PROJECT = checked(read_project, config, ROOT / "config" / "schemas", DEMO, **FILES)
+SOURCES = {
+    "files": workflow.configfiles,
+    "complete": workflow.is_main_process,
+    "given": workflow.config_settings.config,
+}
+PROJECT = checked(read_project, config, ROOT / "config" / "schemas", DEMO, **SOURCES)
 SETTINGS, SAMPLES, SLIDES = PROJECT.settings, PROJECT.samples, PROJECT.slides
 MODELS, FOLDS, PARTS, EXPERIMENTS = PROJECT.models, PROJECT.folds, PROJECT.parts, PROJECT.experiments
 SLIDES_BY_NAME = Rows({row["slide"]: row for row in SLIDES})

@@ -109,7 +109,7 @@ rule write_qupath_project:
 rule qupath:
     """A QuPath project: open results/qupath/project.qpproj."""
     input:
-        branch(SLIDES, then=rules.write_qupath_project.output),
+        branch(SLIDES, then=rules.write_qupath_project.output, otherwise=no_slides),
 
 
 rule export:

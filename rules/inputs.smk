@@ -412,6 +412,13 @@ def masks_of_suggested(wildcards):
     return own_files(samples_of_suggested().values(), "mask")
 
 
+def no_slides(wildcards):
+    """Return nothing where no slides are given, as after a training; a given model is there to predict some."""
+    if MODELS:
+        raise WorkflowError("nothing to do: give the `slides` that the model is to predict")
+    return []
+
+
 def slide_file(wildcards):
     """Return a slide's file."""
     return own_file(SLIDES_BY_NAME[wildcards.slide]["path"])

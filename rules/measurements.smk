@@ -80,4 +80,4 @@ rule summarize_measurements:
 rule measure:
     """Measurements of all slides."""
     input:
-        branch(SLIDES, then=made(rules.summarize_measurements.output, experiment=EXPERIMENTS)),
+        branch(SLIDES, then=made(rules.summarize_measurements.output, experiment=EXPERIMENTS), otherwise=no_slides),

@@ -280,5 +280,5 @@ rule predict:
             experiment=EXPERIMENTS,
             slide=list(SLIDES_BY_NAME),
         ),
-        branch(SLIDES, then=made(rules.summarize_slides.output, experiment=EXPERIMENTS)),
+        branch(SLIDES, then=made(rules.summarize_slides.output, experiment=EXPERIMENTS), otherwise=no_slides),
         branch(MODELS, otherwise=rules.split_patients.output),

@@ -91,4 +91,4 @@ rule list_viewers:
 rule view:
     """Pages for a browser: open results/viewer/index.html."""
     input:
-        rules.list_viewers.output,
+        branch(SLIDES or not MODELS, then=rules.list_viewers.output, otherwise=no_slides),

@@ -317,7 +317,6 @@ for name, changes, words in [
     ("two resolutions of a model", {"prediction": {"mpp": 1.0, "resize": 0.5}}, ("prediction: give mpp or resize",)),
     ("a sample table in a bucket", {"samples": "s3://b/s.tsv"}, ("s3://b/s.tsv: a table is read from this machine",)),
     ("nothing to do", {"samples": None}, ("nothing to do",)),
-    ("a model and no slides", {"model": "m.pt"}, ("give the `slides`",)),
 ]:
     add("Configuration", name, with_config(**changes), *words)
 

@@ -90,7 +90,8 @@ def test_the_demos_configuration_is_not_laid_under_a_given_model(model, tmp_path
     (workflow.folder / "config").mkdir()
     (workflow.folder / "config/config.yaml").write_text("classes: 5\n")
     (workflow.folder / "a.tif").touch()
-    assert workflow.planned("predict", *options, "--config", f"model={model}", "slides=a.tif")["outline_slide"] == 1
+    config = ["--config", f"model={model}", "slides=a.tif", "prediction={tile: 128, tta: true}"]
+    assert workflow.planned("predict", *options, *config)["outline_slide"] == 1
     assert "classes: 5" in workflow.snakemake("predict", *options, "--dry-run", check=False)
 
 
@@ -99,6 +100,15 @@ def test_without_a_configuration_it_says_what_to_give(tmp_path):
     printed = workflow.snakemake("--dry-run", *options, check=False)
     assert "nothing to do: give `samples` to train with" in printed
     assert "Traceback" not in printed
+
+
+def test_a_model_without_slides_can_be_exported_and_predicts_nothing(model, tmp_path):
+    workflow, options = elsewhere(tmp_path / "empty")
+    options = [*options, "--config", f"model={model}"]
+    assert workflow.planned("export", *options) == {"export_model": 1, "package_model": 1, "export": 1}
+    for target in ("all", "predict", "measure", "view", "qupath", "suggest"):
+        printed = workflow.snakemake(target, *options, "--dry-run", check=False)
+        assert "nothing to do: give the `slides` that the model is to predict" in printed
 
 
 @pytest.mark.parametrize("name", ["a {x}", "$(touch trap)"])

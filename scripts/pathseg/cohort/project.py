@@ -4,12 +4,13 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from pathseg.cohort.settings import Settings, doubled_keys, load_schema, load_settings
+from pathseg.cohort.settings import Settings, doubled_keys, load_schema, load_settings, with_types
 from pathseg.cohort.tables import Row, fetched_or_here, from_here, missing_files, read_samples, read_slides, why_no_file
 from pathseg.errors import ConfigError, TableError, as_list, counted
 from pathseg.names import path_fault
@@ -72,7 +73,12 @@ class Project:
 
 
 def read_project(
-    config: dict[str, Any], schemas: Path, made_under: str, files: Iterable[str | Path] = (), complete: bool = True
+    config: dict[str, Any],
+    schemas: Path,
+    made_under: str,
+    files: Iterable[str | Path] = (),
+    complete: bool = True,
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> Project:
     """Read and check a project.
 
@@ -88,6 +94,8 @@ def read_project(
         The files that the configuration is from.
     complete
         Whether all files must be there. Not for a job that runs by itself: it needs its own only.
+    given
+        What of the configuration is from the command line.
 
     Raises
     ------
@@ -97,7 +105,8 @@ def read_project(
     doubled = [line for file in files if Path(file).is_file() for line in doubled_keys(file)]
     if doubled:
         raise ConfigError(f"the configuration is wrong:\n  {as_list(doubled)}")
-    settings = load_settings(config, load_schema(schemas / "config.schema.yaml"))
+    schema = load_schema(schemas / "config.schema.yaml")
+    settings = load_settings(with_types(config, given, schema), schema)
     models = [settings["model"]] if isinstance(settings["model"], str) else settings["model"] or []
     models = [from_here(model) for model in models]
     samples, slides = [], []
@@ -115,8 +124,6 @@ def read_project(
             "nothing to do: give `samples` to train with, or a trained `model` to predict with, in a file that "
             "--configfile names"
         )
-    if models and not slides and complete:
-        raise ConfigError("nothing to do: give the `slides` that the model is to predict")
     missing = [f"model {model} {why_no_file(model)}" for model in models if not fetched_or_here(model)]
     missing += missing_files(samples, ["image", "mask", "instances"], made_under)
     missing += missing_files(slides, ["path", "tissue", "regions"], made_under)

@@ -5,7 +5,7 @@ Only `jsonschema` and `yaml` are imported here, which come with Snakemake: this 
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,50 @@ def _is_number(text: Any) -> bool:
 def shortened(text: str) -> str:
     """Return a text of the user's in quotes, its beginning if it is very long; what cannot be seen is written out."""
     return repr(text) if len(text) <= 200 else f"{text[:60]!r} ... ({len(text)} characters)"
+
+
+def with_types(config: Settings, given: Mapping[str, Any], schema: dict[str, Any]) -> Settings:
+    """Return a configuration in which numbers and truths from the command line are such, and no text.
+
+    Snakemake hands them over as text if they stand in braces: ``--config training='{epochs: 12}'``.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    given
+        What of it the command line gave.
+    schema
+        `config/schemas/config.schema.yaml`.
+    """
+    blocks = {block: schema["properties"][block] for block in ("unet", "training")}
+    experiment = {"type": ["object", "null"], "properties": blocks}
+    properties = schema["properties"] | {"experiments": {"additionalProperties": experiment}}
+    typed: Settings = _with_types(config, given, {"properties": properties})
+    return typed
+
+
+def _with_types(value: Any, given: Any, schema: dict[str, Any]) -> Any:
+    if isinstance(value, dict) and isinstance(given, Mapping):
+        parts, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
+        return value | {k: _with_types(value[k], given[k], parts.get(k, others)) for k in given if k in value}
+    if isinstance(value, list) and value == given:
+        return [_with_types(item, item, schema.get("items", {})) for item in value]
+    if isinstance(value, str) and value == given:
+        meant = _meant(value)
+        types = {"type": schema.get("type", "string")}
+        return meant if jsonschema.Draft202012Validator(types).is_valid(meant) else value
+    return value
+
+
+def _meant(text: str) -> Any:
+    """Return the number, the truth or the nothing that a text stands for; else the text."""
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "null": None}.get(text.lower(), text)
 
 
 def with_defaults(instance: Any, schema: dict[str, Any]) -> Any:

@@ -48,7 +48,6 @@ def test_a_summary_counts_what_there_is(tmp_path):
     ("config", "words"),
     [
         ({}, "nothing to do"),
-        ({"model": "m.pt"}, "give the `slides`"),
         ({"model": "m.pt", "slides": "s.svs"}, "model m.pt does not exist"),
         ({"samples": "nowhere.tsv"}, "nowhere.tsv"),
     ],

@@ -2,7 +2,7 @@ import pytest
 
 from conftest import ROOT
 from pathseg.cohort.plans import planned_keys
-from pathseg.cohort.settings import doubled_keys, load_schema, load_settings, with_defaults
+from pathseg.cohort.settings import doubled_keys, load_schema, load_settings, with_defaults, with_types
 from pathseg.errors import ConfigError
 
 SCHEMA = load_schema(ROOT / "config" / "schemas" / "config.schema.yaml")
@@ -23,6 +23,25 @@ def test_order_of_keys_does_not_matter():
     turned = [dict(reversed(class_.items())) for class_ in CLASSES]
     other = {"classes": turned, "tiles": {"stride": 32, "size": 64, "mpp": 1.0}}
     assert str(load_settings(one, SCHEMA)) == str(load_settings(other, SCHEMA))
+
+
+def test_what_the_command_line_gives_in_braces_is_what_it_would_be_in_a_file():
+    """As `snakemake --config` reads it: all in braces and brackets is text."""
+    given = {
+        "training": {"init": "null", "epochs": "12", "learning_rate": "1e-3", "augmentation": {"flips": "false"}},
+        "classes": [{"name": "12", "mask_value": "0"}, {"name": "true", "mask_value": "7"}],
+        "tiles": {"mpp": "auto"},
+        "experiments": {"deep": {"unet": {"depth": "6"}}, "x": "null"},
+    }
+    file = {"training": {"seed": "2"}, "split": {"val": "0.5"}, "unet": {"wf": 3}}
+    assert with_types({**given, **file, "training": given["training"] | file["training"]}, given, SCHEMA) == {
+        "training": {"init": None, "epochs": 12, "learning_rate": 0.001, "augmentation": {"flips": False}, "seed": "2"},
+        "classes": [{"name": "12", "mask_value": 0}, {"name": "true", "mask_value": 7}],
+        "tiles": {"mpp": "auto"},
+        "experiments": {"deep": {"unet": {"depth": 6}}, "x": None},
+        "split": {"val": "0.5"},
+        "unet": {"wf": 3},
+    }
 
 
 def test_defaults_do_not_share_memory():
