@@ -71,7 +71,7 @@ rule suggest_regions:
         code=code("suggest_regions"),
         rows=rows_of_suggested,
         annotated=annotated_of_suggested,
-        without_patient=[row["slide"] for row in SLIDES if row["patient"] is None],
+        left_out=left_out_of_suggestions,
         all_slides=list(SLIDES_BY_NAME),
         classes=SETTINGS["classes"],
         outside=SETTINGS["outside_annotations"],

@@ -11,6 +11,7 @@ from pathseg.cohort.project import table_and_slides
 from pathseg.cohort.rows import without_files
 from pathseg.cohort.splitting import read_parts
 from pathseg.cohort.tables import fetched_or_here, why_no_file
+from pathseg.export.projects import removed_slides
 
 
 def training_parts(fold):
@@ -359,10 +360,24 @@ def parts_of_patients():
 
 def suggested():
     """Return the rows of slides that may be suggested: of patients who are learned from, or new."""
-    parts = parts_of_patients()
+    parts, removed = parts_of_patients(), removed_by_hand()
     # What is chosen because a model fails there would make its scores other than they are.
-    known = [row for row in SLIDES if row["patient"]]
+    known = [row for row in SLIDES if row["patient"] and row["slide"] not in removed]
     return [row for row in known if parts.get(row["patient"]) not in ("test", "val")]
+
+
+@cache
+def removed_by_hand():
+    """Return the slides that were removed from the QuPath project: nobody wants to annotate them."""
+    return checked(removed_slides, qupath_folder())
+
+
+def left_out_of_suggestions(wildcards):
+    """Return why slides are not suggested that could be, by reason."""
+    return {
+        "the slide table does not say which patient they are from": [r["slide"] for r in SLIDES if r["patient"] is None],
+        "they were removed from the QuPath project": sorted(removed_by_hand() & set(SLIDES_BY_NAME)),
+    }
 
 
 def rows_of_suggested(wildcards):

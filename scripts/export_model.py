@@ -6,7 +6,7 @@ graph : ONNX
     From RGB of 0..255, float32 [1, 3, S, S], to probabilities [1, C, S, S], which are right inside the border. For
     OpenCV, and so for QuPath.
 graph_any_size : ONNX
-    The same for batches and sizes that are multiples of the network's stride, for other runtimes.
+    The same for batches and images of any size (of a network without padding, of the sizes that it takes).
 classifier : JSON
     A pixel classifier that QuPath runs by itself, see `pathseg.export.qupath`. Without one that fits: the reason.
 record : JSON
@@ -76,7 +76,7 @@ def export(
     side, border = sizes(networks, settings["tile"])
     export_graph(ProbabilityGraph(networks), paths["graph"], side)
     difference = check_graph(paths["graph"], networks, side, border)
-    export_graph(ProbabilityGraph(networks), paths["graph_any_size"], side, any_size=True)
+    export_graph(ProbabilityGraph(networks, any_size=True), paths["graph_any_size"], side, any_size=True)
     reason = why_no_classifier(networks, mpp)
     content = (
         {"pathseg": reason}

@@ -3,7 +3,7 @@
 Outputs
 -------
 package : ZIP
-    See `pathseg.export.bioimageio`: the graph of any size, an input and PyTorch's own output to test it with, and the
+    See `pathseg.export.bioimageio`: the graph of any size, an input and what the same graph gives in PyTorch to test it with, and the
     model cards.
 """
 

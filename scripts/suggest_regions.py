@@ -154,11 +154,9 @@ def outline(polygon: shapely.Polygon) -> Outline:
 if __name__ == "__main__":
     log = start_log(snakemake.log[0])
     params, files = snakemake.params, snakemake.input
-    if params.without_patient:
-        log.warning(
-            "left out, because the slide table does not say which patient they are from: %s",
-            ", ".join(params.without_patient),
-        )
+    for reason, slides in params.left_out.items():
+        if slides:
+            log.warning("left out, because %s: %s", reason, ", ".join(slides))
     if not params.rows:
         raise TableError(
             "there is no slide to suggest anything on: each needs a patient, in a column `patient` of the slide "

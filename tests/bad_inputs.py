@@ -837,7 +837,7 @@ for name, run, words in [
     (
         "a start from a network of another depth",
         start_of(UNet(depth=4, wf=2)),
-        ("m.pt: is a network of depth 3, and unet has depth 4", "set unet: {depth: 3, wf: 2}"),
+        ("m.pt: is a network of depth 3, and unet has depth 4", "set unet: {depth: 3, wf: 2, batch_norm: true}"),
     ),
     ("frozen weights that nobody trained", with_config(training={"freeze": "encoder"}), ("in training.init",)),
 ]:

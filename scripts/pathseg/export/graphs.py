@@ -1,6 +1,7 @@
 """Networks as ONNX graphs, from pixels of 0..255 to probabilities, with nothing left to do outside."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -26,13 +27,17 @@ class ProbabilityGraph(nn.Module):
     ----------
     networks
         In evaluation mode, with one number of classes; they are not changed.
+    any_size
+        Whether images are repeated to the right and below until their sides are multiples of the stride. Networks
+        without padding take sizes of their own alone.
     """
 
-    def __init__(self, networks: list[UNet]) -> None:
+    def __init__(self, networks: list[UNet], any_size: bool = False) -> None:
         super().__init__()
         if len({network.padding for network in networks}) > 1:
             raise CheckpointError("models with and without padding do not fit one graph; export one by one")
         self.networks = nn.ModuleList(folded(network) for network in networks)
+        self.step = max(network.stride for network in networks) if any_size and networks[0].padding else 1
 
     def forward(self, image: Tensor) -> Tensor:
         """Map RGB of 0..255, float32 [1, 3, H, W], to probabilities [1, C, H, W].
@@ -40,14 +45,22 @@ class ProbabilityGraph(nn.Module):
         What is further from the rim than the networks' border is what they give inside a larger image. Where a
         network without padding gives nothing, the probabilities are 0.
         """
-        each = []
-        for network in self.networks:
-            probabilities = torch.softmax(network(image), dim=1)
-            rows, columns = (
-                (whole - part) // 2 for whole, part in zip(image.shape[-2:], probabilities.shape[-2:], strict=True)
-            )
-            each.append(F.pad(probabilities, (columns, columns, rows, rows)) if rows or columns else probabilities)
-        return sum(each[1:], each[0]) / len(each) if len(each) > 1 else each[0]
+        rows, columns = image.shape[-2:]
+        if self.step > 1:
+            image = F.pad(image, (0, -columns % self.step, 0, -rows % self.step), mode="replicate")
+        return mean_probability(self.networks, image)[..., :rows, :columns]
+
+
+def mean_probability(networks: Iterable[nn.Module], image: Tensor) -> Tensor:
+    """Return the mean probability of networks, [N, C, H, W]; 0 where one without padding gives nothing."""
+    each = []
+    for network in networks:
+        probabilities = torch.softmax(network(image), dim=1)
+        rows, columns = (
+            (whole - part) // 2 for whole, part in zip(image.shape[-2:], probabilities.shape[-2:], strict=True)
+        )
+        each.append(F.pad(probabilities, (columns, columns, rows, rows)) if rows or columns else probabilities)
+    return sum(each[1:], each[0]) / len(each) if len(each) > 1 else each[0]
 
 
 def export_graph(graph: ProbabilityGraph, path: Path, side: int, any_size: bool = False) -> None:
@@ -113,8 +126,9 @@ def check_graph(path: Path, networks: list[UNet], side: int, border: int) -> flo
             f"{path}: OpenCV {cv2.__version__} cannot run it ({error.err or error}), and so cannot QuPath with "
             "the same OpenCV; other runtimes may"
         ) from error
-    wanted = np.mean([_probabilities(network, pixels, border) for network in networks], axis=0)
-    difference = float(np.abs(found[..., border : side - border, border : side - border] - wanted).max())
+    wanted = probabilities_of(networks, pixels)
+    inner = np.s_[..., border : side - border, border : side - border]
+    difference = float(np.abs(found[inner] - wanted[inner]).max())
     if not difference < TOLERANCE:
         raise CheckpointError(
             f"{path}: its probabilities differ by {difference:.2g} from the network's own; the export failed"
@@ -123,9 +137,6 @@ def check_graph(path: Path, networks: list[UNet], side: int, border: int) -> flo
 
 
 @torch.no_grad()
-def _probabilities(network: UNet, pixels: np.ndarray, border: int) -> np.ndarray:
-    """Return what a network gives inside the border: float32 [1, C, h, w]."""
-    probabilities = torch.softmax(network(torch.from_numpy(pixels / 255)), dim=1)
-    cut = border - (pixels.shape[-1] - probabilities.shape[-1]) // 2
-    side = probabilities.shape[-1]
-    return probabilities[..., cut : side - cut, cut : side - cut].numpy()
+def probabilities_of(networks: list[UNet], pixels: np.ndarray) -> np.ndarray:
+    """Return what networks give for pixels of 0..255, float32 [1, C, S, S], as they are: what a graph must give."""
+    return mean_probability(networks, torch.from_numpy(pixels / np.float32(255))).numpy()

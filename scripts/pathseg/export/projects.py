@@ -126,6 +126,13 @@ def add_images(folder: Path, record: Record, slides: list[dict[str, Any]]) -> li
     return said
 
 
+def removed_slides(folder: Path) -> set[str]:
+    """Return the names of slides that a person has removed from a project; of none if there is no project."""
+    there = {image.get("entryID") for image in _read(folder / PROJECT_FILE, {}).get("images", [])}
+    record = read_record(folder)
+    return {name for name, image in record.images.items() if image["entry"] not in there}
+
+
 def _entry(number: int, slide: dict[str, Any]) -> dict[str, Any]:
     """Return an image of a project, whose reader QuPath chooses."""
     return {

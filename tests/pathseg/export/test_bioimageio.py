@@ -27,7 +27,7 @@ def packed(tmp_path, name="default holdout", mpp=0.5, **architecture):
     """A package of a random network, and what is in it."""
     networks = [network_of(seed, depth=3, **architecture) for seed in range(2)]
     border, side = sizes_of(networks, 32)
-    export_graph(ProbabilityGraph(networks), tmp_path / "m.onnx", side, any_size=True)
+    export_graph(ProbabilityGraph(networks, any_size=True), tmp_path / "m.onnx", side, any_size=True)
     record = {"classes": ["stroma", "gland: a+", "3"], "mpp": mpp, "side": side, "border": border, "stride": 4}
     pixels, probabilities = tried(networks, side)
     files = {

@@ -14,6 +14,7 @@ from pathseg.export.projects import (
     add_file,
     add_images,
     read_record,
+    removed_slides,
     write_record,
 )
 from qupath_files import CLASSES, PROJECT, check
@@ -158,6 +159,13 @@ def test_files_are_renewed_unless_a_person_has_changed_or_removed_them(tmp_path)
     (tmp_path / "scripts/a.groovy").unlink()
     assert "was removed" in add_file(tmp_path, record, "scripts/a.groovy", "3")
     assert not (tmp_path / "scripts/a.groovy").exists()
+
+
+def test_what_a_person_has_removed_is_known(made, tmp_path):
+    folder, _slides = made
+    assert removed_slides(folder) == removed_slides(tmp_path / "nowhere") == set()
+    edit(folder / "project.qpproj", lambda content: content["images"].pop(0))
+    assert removed_slides(folder) == {"a b"}
 
 
 def test_a_damaged_project_is_refused_and_kept(made):
