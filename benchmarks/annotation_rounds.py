@@ -32,7 +32,7 @@ from pathseg.labels.values import IGNORE
 from pathseg.network.checkpoint import build_network, load_checkpoint
 from pathseg.prediction.comparing import predict_beside
 from pathseg.prediction.delivery import load_predictor, view_of_model
-from pathseg.prediction.disagreement import Disagreement, DisagreementMap, entropy, map_disagreement
+from pathseg.prediction.doubt import Doubt, DoubtMap, entropy, map_doubt
 from pathseg.prediction.suggesting import STEPS, Candidate, candidates_of, choose
 from pathseg.tiles.cutting import LabelSettings, TileSettings, build
 
@@ -49,21 +49,21 @@ CONFIG = {
 SETTINGS = load_settings(CONFIG, load_schema(Path(__file__).parents[1] / "config/schemas/config.schema.yaml"))
 
 
-class Doubt(Disagreement):
-    """How unsure the mean prediction is, be it because the ways contradict each other or because all are unsure."""
+class Contradiction(Doubt):
+    """How much the ways contradict each other: the mutual information of class and way."""
 
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
-        """Return the entropy of the mean prediction, float32 [1, height, width]."""
-        each = list(self._each_prediction(pixels, height, width))
-        return entropy(torch.stack(each).mean(dim=0))[None]
+        """Return the entropy of the mean prediction less the mean entropy, float32 [1, height, width]."""
+        each = torch.stack(list(self._each_prediction(pixels, height, width)))
+        return (entropy(each.mean(dim=0)) - torch.stack([entropy(way) for way in each]).mean(dim=0)).clamp_(min=0)[None]
 
 
 # What is asked of the model; at random nothing is. "drawn" draws squares, each as probable as it is contradicted.
-RULES: dict[str, type[Disagreement] | None] = {
-    "suggested": Disagreement,
-    "doubt": Doubt,
-    "drawn": Disagreement,
+RULES: dict[str, type[Doubt] | None] = {
+    "suggested": Doubt,
+    "contradicted": Contradiction,
+    "drawn": Contradiction,
     "random": None,
 }
 
@@ -159,7 +159,7 @@ def choose_by(rule: str, cohort: Cohort, model: str | None, seed: int) -> list[C
             checkpoint = load_checkpoint(model)
             view = view_of_model(checkpoint, slide)
             predictor = measure([build_network(checkpoint, model)], CPU, torch.float32, tta=True)
-            found = map_disagreement(view, MPP, view.downsample, predictor, round(SIDE_UM / STEPS / MPP), None, None)
+            found = map_doubt(view, MPP, view.downsample, predictor, round(SIDE_UM / STEPS / MPP), None, None)
         else:
             found = random_map(slide.width * cohort.mpp, slide.height * cohort.mpp, cohort.mpp)
         known = shapely.union_all(cohort.known[row["sample"]])
@@ -173,11 +173,11 @@ def choose_by(rule: str, cohort: Cohort, model: str | None, seed: int) -> list[C
     return choose(candidates, EACH_ROUND, len(cohort.rows["train"]), len(patients))
 
 
-def random_map(width_um: float, height_um: float, mpp: float) -> DisagreementMap:
+def random_map(width_um: float, height_um: float, mpp: float) -> DoubtMap:
     """Return a map of random numbers of an image that is tissue everywhere."""
     side = SIDE_UM / STEPS
     size = int(height_um // side), int(width_um // side)
-    return DisagreementMap(torch.rand(size).double().numpy(), np.full(size, side**2), side, side / mpp)
+    return DoubtMap(torch.rand(size).double().numpy(), np.full(size, side**2), side, side / mpp)
 
 
 def dice_of_unseen(cohort: Cohort, path: str) -> float:

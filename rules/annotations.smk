@@ -5,8 +5,8 @@ exports beside it, and <results>/annotations: what has changed.
 """
 
 
-rule map_disagreement:
-    """Where on a slide models contradict each other."""
+rule map_doubt:
+    """Where on a slide models are unsure."""
     input:
         models=prediction_models,
         slide=slide_file,
@@ -15,9 +15,9 @@ rule map_disagreement:
     output:
         map="<results>/suggestions/{experiment}/maps/{slide}.npz",
     log:
-        "<logs>/map_disagreement/{experiment}/{slide}.log",
+        "<logs>/map_doubt/{experiment}/{slide}.log",
     benchmark:
-        "<benchmarks>/map_disagreement/{experiment}/{slide}.tsv"
+        "<benchmarks>/map_doubt/{experiment}/{slide}.tsv"
     conda:
         "../envs/network.yaml"
     threads: 8
@@ -26,16 +26,16 @@ rule map_disagreement:
         runtime=growing(240),
         gpu=1,
     params:
-        code=code("map_disagreement"),
+        code=code("map_doubt"),
         mpp=slide_mpp,
         classes=SETTINGS["classes"],
         prediction={key: PREDICTION[key] for key in ("tissue", "tissue_holes_um2", "mpp", "resize")},
         side_um=SETTINGS["suggestions"]["side_um"],
         machine=on_this_machine,
     message:
-        "Map where models of {wildcards.experiment} contradict each other on {wildcards.slide}"
+        "Map where models of {wildcards.experiment} are unsure on {wildcards.slide}"
     script:
-        "../scripts/map_disagreement.py"
+        "../scripts/map_doubt.py"
 
 
 rule suggest_regions:

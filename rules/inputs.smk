@@ -396,8 +396,8 @@ def of_suggested(output, wildcards):
 
 
 def maps_of_suggested(wildcards):
-    """Return where models contradict each other on those slides."""
-    return of_suggested(rules.map_disagreement.output.map, wildcards)
+    """Return where models are unsure on those slides."""
+    return of_suggested(rules.map_doubt.output.map, wildcards)
 
 
 def annotations_of_suggested(wildcards):

@@ -3,8 +3,8 @@
 Outputs
 -------
 package : ZIP
-    See `pathseg.export.bioimageio`: the graph of any size, an input and what the same graph gives in PyTorch to test it with, and the
-    model cards.
+    See `pathseg.export.bioimageio`: the graph of any size, an input and what the same graph gives in
+    PyTorch to test it with, and the model cards.
 """
 
 import io

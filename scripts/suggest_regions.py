@@ -3,7 +3,7 @@
 Outputs
 -------
 table : TSV
-    A row for each suggestion, best first: `suggestion`, `slide`, `patient`, `disagreement` (nats, mean over its area),
+    A row for each suggestion, best first: `suggestion`, `slide`, `patient`, `doubt` (nats, mean over its area),
     `tissue` (share), `x`, `y`, `width` and `height` in the slide's finest pixels, `area_um2`.
 files : GeoJSON
     Of each slide the suggestions as regions that are to do, and the predicted annotations in them.
@@ -32,7 +32,7 @@ from pathseg.labels.geojson import Annotation, is_annotation_file, read_annotati
 from pathseg.labels.regions import answered_regions, cut_to, has_regions
 from pathseg.labels.suggestions import write_suggestions
 from pathseg.logs import start_log
-from pathseg.prediction.disagreement import DisagreementMap
+from pathseg.prediction.doubt import DoubtMap
 from pathseg.prediction.suggesting import Candidate, candidates_of, choose
 from pathseg.table_files import save_tsv
 
@@ -55,7 +55,7 @@ def known_area(mask: str | None, outside: str) -> shapely.Geometry | None:
 
 
 def suggest(
-    rows: list[dict[str, Any]], maps: list[DisagreementMap], masks: dict[str, str], outside: str, count: int
+    rows: list[dict[str, Any]], maps: list[DoubtMap], masks: dict[str, str], outside: str, count: int
 ) -> list[Candidate]:
     """Return what to annotate next, best first.
 
@@ -91,7 +91,7 @@ def as_table(chosen: list[Candidate], mpp: dict[str, float]) -> pd.DataFrame:
                 "suggestion": number,
                 "slide": candidate.slide,
                 "patient": candidate.patient,
-                "disagreement": round(candidate.score, 5),
+                "doubt": round(candidate.score, 5),
                 "tissue": round(candidate.tissue, 3),
                 "x": x0,
                 "y": y0,
@@ -100,7 +100,7 @@ def as_table(chosen: list[Candidate], mpp: dict[str, float]) -> pd.DataFrame:
                 "area_um2": round((x1 - x0) * (y1 - y0) * mpp[candidate.slide] ** 2),
             }
         )
-    columns = ["suggestion", "slide", "patient", "disagreement", "tissue", "x", "y", "width", "height", "area_um2"]
+    columns = ["suggestion", "slide", "patient", "doubt", "tissue", "x", "y", "width", "height", "area_um2"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -164,7 +164,7 @@ if __name__ == "__main__":
         )
     names = [row["slide"] for row in params.rows]
     masks = dict(zip(params.annotated, files.masks, strict=True))
-    maps = [DisagreementMap.load(path) for path in files.maps]
+    maps = [DoubtMap.load(path) for path in files.maps]
     chosen = suggest(params.rows, maps, masks, params.outside, params.how_many)
     used = {candidate.slide for candidate in chosen}
     slides = {

@@ -106,7 +106,7 @@ def test_the_picture_of_rules_shows_them_all():
     others = {"demo", "databases", "train", "validate", "predict", "view", "export", "qupath", "annotations", "suggest"}
     others |= {"measure", "measure_slide", "summarize_measurements"}
     others |= {"fetch_openseadragon", "write_viewer", "list_viewers", "export_model", "package_model", "fetch_archive"}
-    others |= {"write_qupath_project", "take_annotations", "map_disagreement", "suggest_regions"}
+    others |= {"write_qupath_project", "take_annotations", "map_doubt", "suggest_regions"}
     # Where slides are not predicted in batches.
     others |= {"predict_slide"}
     # Nothing is left to the plan in the demo.

@@ -9,7 +9,7 @@ from workflow_conftest import copy_workflow, write_project
 
 # sample, patient, image and mask of write_project, with the part of each patient and the numbers of one's objects.
 PARTS = ["fold1", "fold2", "test", "fold1", "fold2"]
-GPU_RULES = {"train_unet", "calibrate_model", "render_panels", "evaluate", "predict_batch", "map_disagreement"}
+GPU_RULES = {"train_unet", "calibrate_model", "render_panels", "evaluate", "predict_batch", "map_doubt"}
 # What takes no time has no record of it, nor what reads those of the others.
 UNTIMED = {"list_batch", "outline_slide", "summarize_run"}
 SLIDES = ["results/slides/{}/slide 0", "results/slides/{}/slide 1"]

@@ -42,7 +42,7 @@ def with_suggestions(finished, tmp_path_factory):
 
 
 def test_nothing_else_runs(with_suggestions):
-    assert with_suggestions.plan == {"map_disagreement": 2, "suggest_regions": 1, "suggest": 1}
+    assert with_suggestions.plan == {"map_doubt": 2, "suggest_regions": 1, "suggest": 1}
     assert with_suggestions.planned("suggest") == {}
 
 
@@ -50,8 +50,8 @@ def test_the_table_and_the_files_say_the_same(with_suggestions):
     table = suggested(with_suggestions)
     assert len(table) == 4
     assert set(table["slide"]) == {"slide 0", "slide 1"}
-    assert list(table["disagreement"]) == sorted(table["disagreement"], reverse=True)
-    assert (table["disagreement"] > 0).all()
+    assert list(table["doubt"]) == sorted(table["doubt"], reverse=True)
+    assert (table["doubt"] > 0).all()
     assert (table["tissue"] >= 0.5).all()
     assert (table["area_um2"] == 40**2).all()
     for slide, rows in table.groupby("slide"):

@@ -1,4 +1,4 @@
-"""Which squares of which slides to annotate next: where models contradict each other most."""
+"""Which squares of which slides to annotate next: where models are least sure."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from pathseg.prediction.disagreement import DisagreementMap
+from pathseg.prediction.doubt import DoubtMap
 
 # A side is so many squares of a map long; places are tried at every square.
 STEPS = 4
@@ -23,7 +23,7 @@ class Candidate:
     slide, patient : str
         Where it is.
     score : float
-        Disagreement by area: nats per pixel of any size, glass counted as agreement.
+        Doubt by area: nats per pixel of any size, glass counted as sure.
     tissue : float
         Share of it that is tissue.
     box : shapely.Polygon
@@ -37,9 +37,7 @@ class Candidate:
     box: shapely.Polygon
 
 
-def candidates_of(
-    slide: str, patient: str, found: DisagreementMap, known: shapely.Geometry, count: int
-) -> list[Candidate]:
+def candidates_of(slide: str, patient: str, found: DoubtMap, known: shapely.Geometry, count: int) -> list[Candidate]:
     """Return the best squares of a slide, best first, at least half a side apart from each other.
 
     Parameters
@@ -47,7 +45,7 @@ def candidates_of(
     slide, patient
         Their names.
     found
-        Disagreement on the slide.
+        Doubt on the slide.
     known
         What is annotated, in finest pixels; suggestions keep half a side away from it too.
     count
@@ -80,13 +78,13 @@ def windows(values: np.ndarray) -> np.ndarray:
     return sums[STEPS:, STEPS:] - sums[:-STEPS, STEPS:] - sums[STEPS:, :-STEPS] + sums[:-STEPS, :-STEPS]
 
 
-def box_at(found: DisagreementMap, row: int, column: int) -> shapely.Polygon:
+def box_at(found: DoubtMap, row: int, column: int) -> shapely.Polygon:
     """Return the square whose first small square is at a row and column, in whole finest pixels."""
     x0, y0, x1, y1 = (round(n * found.downsample) for n in (column, row, column + STEPS, row + STEPS))
     return shapely.box(x0, y0, x1, y1)
 
 
-def half_a_side(found: DisagreementMap) -> float:
+def half_a_side(found: DoubtMap) -> float:
     """Return how far suggestions stay from what is annotated, in finest pixels."""
     return STEPS * found.downsample / 2
 

@@ -60,7 +60,7 @@ def test_what_does_not_fit_begins_anew_and_is_said(saved, caplog, changes, more,
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"depth": 4}, r"is a network of depth 3, and unet has depth 4; set unet: \{depth: 3, wf: 2, batch_norm: true\}"),
+        ({"depth": 4}, r"of depth 3, and unet has depth 4; set unet: \{depth: 3, wf: 2, batch_norm: true\}"),
         ({"depth": 2, "wf": 3}, "is a network of depth 3 and wf 2, and unet has depth 2 and wf 3"),
         ({"batch_norm": False}, "is a network of batch_norm true, and unet has batch_norm false; set unet"),
     ],

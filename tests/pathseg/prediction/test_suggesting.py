@@ -7,7 +7,7 @@ import torch
 
 from conftest import small_unet
 from pathseg.images.views import ArrayView
-from pathseg.prediction.disagreement import Disagreement, DisagreementMap, map_disagreement
+from pathseg.prediction.doubt import Doubt, DoubtMap, map_doubt
 from pathseg.prediction.suggesting import STEPS, candidates_of, choose
 
 NOTHING = shapely.Polygon()
@@ -16,7 +16,7 @@ NOTHING = shapely.Polygon()
 def map_of(sums, tissue=None, side=50.0, downsample=100.0):
     """Return a map whose values are means over the tissue of a square, which is full of it."""
     full = np.ones_like(sums) if tissue is None else tissue
-    return DisagreementMap(sums * full * side**2, full * side**2, side, downsample)
+    return DoubtMap(sums * full * side**2, full * side**2, side, downsample)
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def test_the_measure_is_that_of_whole_images(tissue_field):
     image, _ = tissue_field
     networks = [small_unet(seed) for seed in (1, 2, 3)]
     each = [probabilities(network, image) for network in networks]
-    expected = entropy(np.mean(each, axis=0)) - np.mean([entropy(p) for p in each], axis=0)
-    predictor = Disagreement(networks, torch.device("cpu"), torch.float32)
+    expected = entropy(np.mean(each, axis=0))
+    predictor = Doubt(networks, torch.device("cpu"), torch.float32)
     tissue = np.zeros((2, 2), bool)
     tissue[0] = True
-    found = map_disagreement(ArrayView(image), 0.5, 4.0, predictor, 10, 64, tissue)
+    found = map_doubt(ArrayView(image), 0.5, 4.0, predictor, 10, 64, tissue)
     assert found.sums.shape == (19, 25)
     border = predictor.border
     for row, column in [(3, 4), (6, 9), (8, 20)]:
@@ -58,14 +58,25 @@ def test_the_measure_is_that_of_whole_images(tissue_field):
 
 def test_one_network_is_asked_in_eight_ways(tissue_field):
     image, _ = tissue_field
-    one, eight = (Disagreement([small_unet()], torch.device("cpu"), torch.float32, tta) for tta in (False, True))
-    assert map_disagreement(ArrayView(image), 1.0, 1.0, one, 32, 64, None).sums.max() < 1e-5
-    assert map_disagreement(ArrayView(image), 1.0, 1.0, eight, 32, 64, None).sums.min() > 0
+    one, eight = (Doubt([small_unet()], torch.device("cpu"), torch.float32, tta) for tta in (False, True))
+    part = image[:128, :128]
+    ways = [
+        np.rot90(probabilities(small_unet(), np.rot90(part[:, ::flip], turns)), -turns, (1, 2))[..., ::flip]
+        for turns in range(4)
+        for flip in (1, -1)
+    ]
+    expected = entropy(np.mean(ways, axis=0))
+    view = ArrayView(part)
+    inner = np.s_[32:96, 32:96]
+    assert eight.border <= 32
+    for predictor, wanted in ((eight, expected), (one, entropy(probabilities(small_unet(), part)))):
+        found = map_doubt(view, 1.0, 1.0, predictor, 32, 128, None).sums
+        np.testing.assert_allclose(found[1:3, 1:3].sum(), wanted[inner].sum(), rtol=1e-3)
 
 
 def test_a_map_comes_back(random_map, tmp_path):
     random_map.save(tmp_path / "m.npz")
-    back = DisagreementMap.load(tmp_path / "m.npz")
+    back = DoubtMap.load(tmp_path / "m.npz")
     np.testing.assert_array_equal(back.sums, random_map.sums)
     assert (back.side, back.downsample) == (50.0, 100.0)
 

@@ -1,9 +1,9 @@
-"""Map where on a slide models contradict each other: those of the folds, or one that sees it in eight ways.
+"""Map where on a slide models are unsure: those of the folds together, or one that sees it in eight ways.
 
 Outputs
 -------
 map : NPZ
-    See `pathseg.prediction.disagreement.DisagreementMap`.
+    See `pathseg.prediction.doubt.DoubtMap`.
 """
 
 from pathseg.errors import ResolutionError
@@ -14,7 +14,7 @@ from pathseg.logs import start_log
 from pathseg.network.devices import choose_devices
 from pathseg.network.precision import prediction_type
 from pathseg.prediction.delivery import load_networks, view_of_model
-from pathseg.prediction.disagreement import Disagreement, map_disagreement
+from pathseg.prediction.doubt import Doubt, map_doubt
 from pathseg.prediction.suggesting import STEPS
 
 if __name__ == "__main__":
@@ -32,11 +32,11 @@ if __name__ == "__main__":
         )
     view = view_of_model(models[0], slide)
     mpp = slide.mpp * view.downsample
-    found = map_disagreement(
+    found = map_doubt(
         view,
         mpp,
         view.downsample,
-        Disagreement(networks, device, dtype, tta=len(networks) == 1),
+        Doubt(networks, device, dtype, tta=len(networks) == 1),
         max(1, round(params.side_um / STEPS / mpp)),
         settings["tile"],
         choose_tissue(slide, snakemake.input.get("tissue"), settings["tissue"], settings["tissue_holes_um2"]),
@@ -44,4 +44,4 @@ if __name__ == "__main__":
     with atomic_path(snakemake.output.map) as temporary:
         found.save(temporary)
     mean = found.sums.sum() / max(found.tissue.sum(), 1)
-    log.info("%s: %.4f nats of disagreement on %.2f mm²", slide.path, mean, found.tissue.sum() / 1e6)
+    log.info("%s: %.4f nats of doubt on %.2f mm²", slide.path, mean, found.tissue.sum() / 1e6)

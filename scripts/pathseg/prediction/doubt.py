@@ -1,9 +1,9 @@
-"""How much models contradict each other on a slide, summed over squares of tissue.
+"""How unsure models are on a slide, summed over squares of tissue.
 
-The measure is the mutual information of the class and the choice of the model: the entropy of the mean prediction less
-the mean entropy of the predictions (Houlsby et al. 2011, arXiv 1112.5745; as a choice of what to annotate, Gal et al.
-2017, arXiv 1703.02910). It is high where models are sure of different classes, and zero where all are equally unsure,
-as at the edge between two classes that nobody could draw more sharply.
+The measure is the entropy of the mean prediction (as a choice of what to annotate: Gal et al. 2017, arXiv 1703.02910).
+It is high where models are sure of different classes, and where all of them are unsure. What contradiction alone finds
+(the mutual information of class and model, Houlsby et al. 2011, arXiv 1112.5745) was learned from more slowly: see
+docs/annotate.md.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,13 @@ from pathseg.images.views import View
 from pathseg.prediction.inference import Predictor, predict_tiles
 
 
-class Disagreement(Predictor):
-    """Networks, or one network and the ways to turn and mirror a tile, asked how much they contradict each other."""
+class Doubt(Predictor):
+    """Networks, or one network and the ways to turn and mirror a tile, asked how unsure they are together."""
 
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
-        """Return the mutual information in nats, float32 [1, height, width], of what `Predictor.predict` takes."""
-        mean, entropies, count = torch.zeros((), device=self.device), torch.zeros((), device=self.device), 0
-        # One after another: all predictions together would fill the memory.
-        for prediction in self._each_prediction(pixels, height, width):
-            probabilities = prediction[: self.n_classes]
-            entropies = entropy(probabilities).add_(entropies)
-            mean, count = probabilities.add_(mean), count + 1
-        return (entropy(mean / count) - entropies / count).clamp_(min=0)[None]
+        """Return the entropy of the mean prediction in nats, float32 [1, height, width]."""
+        return entropy(super().predict(pixels, height, width)[: self.n_classes])[None]
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -38,13 +32,13 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DisagreementMap:
-    """Disagreement on a slide, by squares.
+class DoubtMap:
+    """Doubt on a slide, by squares.
 
     Attributes
     ----------
     sums : numpy.ndarray
-        float64 [h, w], mutual information summed over the tissue of a square, in nats times µm².
+        float64 [h, w], entropy summed over the tissue of a square, in nats times µm².
     tissue : numpy.ndarray
         float64 [h, w], tissue of a square in µm².
     side : float
@@ -64,22 +58,22 @@ class DisagreementMap:
             np.savez_compressed(file, **vars(self))
 
     @classmethod
-    def load(cls, path: str | Path) -> "DisagreementMap":
+    def load(cls, path: str | Path) -> "DoubtMap":
         """Read what `save` has written."""
         with np.load(path) as stored:
             return cls(stored["sums"], stored["tissue"], float(stored["side"]), float(stored["downsample"]))
 
 
-def map_disagreement(
+def map_doubt(
     view: View,
     mpp: float,
     downsample: float,
-    predictor: Disagreement,
+    predictor: Doubt,
     side: int,
     tile: int | None,
     tissue: np.ndarray | None,
-) -> DisagreementMap:
-    """Sum the disagreement on a slide over squares.
+) -> DoubtMap:
+    """Sum the doubt on a slide over squares.
 
     Parameters
     ----------
@@ -108,4 +102,4 @@ def map_disagreement(
             counted = np.bincount(squares.ravel(), weights.ravel(), total[part].size)
             total[part] += counted.reshape(total[part].shape)
     complete = np.s_[: view.height // side, : view.width // side]
-    return DisagreementMap(sums[complete] * mpp**2, areas[complete] * mpp**2, side * mpp, side * downsample)
+    return DoubtMap(sums[complete] * mpp**2, areas[complete] * mpp**2, side * mpp, side * downsample)
