@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import logsumexp
-from scipy.stats import t as student
+from scipy.special import logsumexp, stdtrit
 
 from pathseg.images.resampling import ResampledSlide
 from pathseg.labels.label_maps import LabelMap
@@ -79,7 +78,7 @@ def calibrate(
     if len(parts):
         squared_error = (len(parts) - 1) * parts.var(axis=0)
         whole = shifts(slice(None))
-        chance = student.ppf((1 + SURE) / 2, len(parts) - 1) ** 2 * squared_error
+        chance = stdtrit(len(parts) - 1, (1 + SURE) / 2) ** 2 * squared_error
         kept = whole * np.clip(1 - chance / np.maximum(whole**2, 1e-12), 0, 1)
     bias = began + kept - kept.mean()
     temperature = fit_temperature(logits + bias, truth, weights)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from scipy import special
 
 from pathseg.errors import CheckpointError
 from pathseg.network.checkpoint import Checkpoint
@@ -146,7 +146,7 @@ def limits_of(distances: np.ndarray, patients: np.ndarray) -> tuple[float, float
     spread = max(LEAST_SPREAD, np.sqrt(weights @ (logs - mean) ** 2 * len(names) / (len(names) - 1)))
     # Any of the groups may say it.
     levels = (1 - (1 - level) / len(GROUPS) for level in (USUAL, TRUSTED))
-    more = [student.ppf(level, len(names) - 1) * spread * np.sqrt(1 + 1 / len(names)) for level in levels]
+    more = [special.stdtrit(len(names) - 1, level) * spread * np.sqrt(1 + 1 / len(names)) for level in levels]
     usual, unusual, far = (float(np.exp(mean + each)) for each in (0, *more))
     return usual, unusual, far
 
@@ -228,7 +228,7 @@ def lower_limit(values: list[float]) -> float:
     known = np.array([value for value in values if np.isfinite(value)])
     if len(known) < 2:
         return -1e9
-    chance = student.ppf(USUAL, len(known) - 1) * max(LEAST_SPREAD, known.std(ddof=1)) * np.sqrt(1 + 1 / len(known))
+    chance = special.stdtrit(len(known) - 1, USUAL) * max(LEAST_SPREAD, known.std(ddof=1)) * np.sqrt(1 + 1 / len(known))
     return float(known.mean() - chance)
 
 
