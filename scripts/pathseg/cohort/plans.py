@@ -80,7 +80,7 @@ def planned_keys(settings: Settings) -> Iterator[str]:
 
 
 def plan_is_of(settings: Settings) -> Settings:
-    """Return what of `tiles` and of each experiment a plan hangs on, so that no other setting plans anew."""
+    """Return what of the settings a plan hangs on, so that no other setting plans anew."""
 
     def of_block(block: str, values: Settings) -> Settings:
         hangs_on = {key: values[key] for key in (*PLANNABLE[block], *PLANNED_AROUND[block])}
@@ -90,7 +90,11 @@ def plan_is_of(settings: Settings) -> Settings:
         name: {block: of_block(block, values) for block, values in experiment.items()}
         for name, experiment in settings["experiments"].items()
     }
-    return {"tiles": of_block("tiles", settings["tiles"]), "experiments": experiments}
+    return {
+        "tiles": of_block("tiles", settings["tiles"]),
+        "experiments": experiments,
+        "told_apart": settings["objects"] is not None,
+    }
 
 
 def with_plan(settings: Settings, plan: str | None, *place: str) -> Settings:

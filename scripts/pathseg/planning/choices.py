@@ -169,7 +169,7 @@ def choose(asked: Settings, cohort: Cohort, tried: tuple[float, str] | None = No
         plan(training, place, "batch_size", partial(batch_size, side, experiment["unet"]["wf"], count))
         if not training["minutes"]:
             plan(training, place, "epochs", partial(epochs, count, training["batch_size"]))
-        plan(training, place, "class_weights", lambda: class_weights(cohort))
+        plan(training, place, "class_weights", partial(class_weights, cohort, asked["told_apart"]))
         plan(training, place, "sampling", lambda: sampling(cohort))
     return Plan(_planned_alone(settings), reasons)
 
@@ -306,8 +306,10 @@ def epochs(count: int, batch: int) -> tuple[int, str]:
     return value, f"{steps * value} steps: {steps} an epoch, of about {count} tiles"
 
 
-def class_weights(cohort: Cohort) -> tuple[str, str]:
+def class_weights(cohort: Cohort, told_apart: bool) -> tuple[str, str]:
     """Return how classes are weighted, and why."""
+    if told_apart:
+        return "none", "objects are told apart, which was better without weights"
     shares = ", ".join(f"{name} {100 * share:.3g} %" for name, share in cohort.shares.items())
     return "balanced", f"shares of the known area: {shares}"
 

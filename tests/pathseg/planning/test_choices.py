@@ -49,6 +49,12 @@ def test_what_a_pixel_sees_is_larger_than_an_object_and_a_tile_is_no_larger_than
         assert tiles["size"] * tiles["mpp"] <= 700
 
 
+@pytest.mark.parametrize(("objects", "weights"), [(None, "balanced"), ({"class": CLASSES[1]["name"]}, "none")])
+def test_classes_are_weighted_unless_objects_are_told_apart(objects, weights):
+    training = planned(cohort(), objects=objects).settings["experiments"]["default"]["training"]
+    assert training["class_weights"] == weights
+
+
 def test_a_training_has_enough_steps_and_many_tiles_do_not_overlap():
     few = planned(cohort(images=10)).settings
     training = few["experiments"]["default"]["training"]
