@@ -169,8 +169,7 @@ def choose_by(rule: str, cohort: Cohort, model: str | None, seed: int) -> list[C
         # The highest of numbers that are divided by exponential ones are a sample drawn without putting back.
         waits = np.random.default_rng(seed).exponential(size=len(candidates))
         candidates = [replace(each, score=each.score / wait) for each, wait in zip(candidates, waits, strict=True)]
-    patients = {row["patient"] for row in cohort.rows["train"]}
-    return choose(candidates, EACH_ROUND, len(cohort.rows["train"]), len(patients))
+    return choose(candidates, EACH_ROUND)
 
 
 def random_map(width_um: float, height_um: float, mpp: float) -> DoubtMap:

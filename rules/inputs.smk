@@ -1,6 +1,7 @@
 """What rules are given: functions of their wildcards, for inputs and parameters. No rules."""
 
 import glob
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pathseg.cohort.rows import without_files
 from pathseg.cohort.splitting import read_parts
 from pathseg.cohort.tables import fetched_or_here, why_no_file
 from pathseg.export.projects import removed_slides
+from pathseg.files import file_digest
 
 
 def training_parts(fold):
@@ -177,13 +179,12 @@ def keep_what_was_trained_on(wildcards):
 
     Where a rule has no input, Snakemake takes an output that is there as it is, without a word.
     """
-    model = rules.train_unet.rule.output.model.apply_wildcards(wildcards)
-    start = [path for path in workflow.persistence.input(model) or [] if path.endswith(".pt")]
-    if start and Path(model).exists():
+    record = Path(state_folder(wildcards, None)).with_name("started_from.json")
+    if record.exists():
         words = (
-            f"{model}: was trained on from {start[0]}, and training.init names nothing now. It is kept as it is, and not "
-            f"trained from the start: write training: {{init: ...}} into the configuration file again, or move "
-            f"{Path(model).parents[1]} away"
+            f"{record.parent}: was trained on from {json.loads(record.read_text(encoding='utf-8'))['init']}, and "
+            "training.init names nothing now. It is kept as it is, and not trained from the start: write training: "
+            f"{{init: ...}} into the configuration file again, or move {record.parents[1]} away"
         )
         warn_once(words)
         raise WorkflowError(words)
@@ -201,10 +202,12 @@ def init_of(experiment, fold):
     init = SETTINGS["experiments"][experiment]["training"]["init"]
     if init is None:
         return None
-    model = init if is_address(init) or not Path(init).is_dir() else f"{init}/{fold}/best.pt"
     models = Path(in_working_folder(rules.train_unet.output.model)).parents[2]
+    # A folder of models may be made before, by the experiment that it is of.
+    is_folder = not is_address(init) and (Path(init).is_dir() or Path(init) in [models / name for name in EXPERIMENTS])
+    model = f"{init}/{fold}/best.pt" if is_folder else init
     own = models / experiment
-    if Path(model).absolute().is_relative_to(own.absolute()):
+    if Path(model).resolve().is_relative_to(own.resolve()):
         raise WorkflowError(
             f"training.init: {model} is what this very training would write; copy {own} elsewhere, and start from the copy"
         )
@@ -212,6 +215,18 @@ def init_of(experiment, fold):
     if not (fetched_or_here(model) or Path(model).absolute().is_relative_to(models.absolute())):
         raise WorkflowError(f"training.init: {model} {why_no_file(model)}")
     return model
+
+
+def init_digest(wildcards):
+    """Return the digest of the model that a training starts from; None of one that the workflow makes, or has to fetch.
+
+    A file may be replaced by an older one, as copies keep their dates.
+    """
+    model = init_of(wildcards.experiment, wildcards.fold)
+    models = Path(in_working_folder(rules.train_unet.output.model)).parents[2]
+    if model is None or is_address(model) or Path(model).absolute().is_relative_to(models.absolute()):
+        return None
+    return file_digest(model)
 
 
 def digest_of_training(wildcards):
@@ -375,8 +390,13 @@ def removed_by_hand():
 def left_out_of_suggestions(wildcards):
     """Return why slides are not suggested that could be, by reason."""
     return {
-        "the slide table does not say which patient they are from": [r["slide"] for r in SLIDES if r["patient"] is None],
+        "the slide table does not say which patient they are from": [
+            r["slide"] for r in SLIDES if r["patient"] is None
+        ],
         "they were removed from the QuPath project": sorted(removed_by_hand() & set(SLIDES_BY_NAME)),
+        "their patients are not learned from, but scored": [
+            row["slide"] for row in SLIDES if parts_of_patients().get(row["patient"]) in ("test", "val")
+        ],
     }
 
 

@@ -57,6 +57,7 @@ rule train_unet:
         code=code("train_unet"),
         unet=unet_settings,
         training=training_settings,
+        init=init_digest,
         classes=CLASS_VALUES,
         state=state_folder,
     message:

@@ -77,8 +77,7 @@ def suggest(
         known = known_area(masks.get(row["slide"]), outside)
         if known is not None:
             candidates += candidates_of(row["slide"], row["patient"], found, known, count)
-    slides, patients = ({row[key] for row in rows} for key in ("slide", "patient"))
-    return choose(candidates, count, len(slides), len(patients))
+    return choose(candidates, count)
 
 
 def as_table(chosen: list[Candidate], mpp: dict[str, float]) -> pd.DataFrame:

@@ -174,7 +174,7 @@ def take(export: Export, cohort: Cohort) -> tuple[list[dict[str, Any]], list[str
         if what != {"unchanged"}:
             keep_copy(export, mask, lost="gone" in what)
     elif before:
-        rows = [row | {"what": "kept"} for row in rows]
+        rows = [about | row | {"what": "kept"} for row in compare_regions(before, before)]
         said.append(
             f"{export.slide}: has no region any more; what it had is still learned from. To forget it, remove its row "
             f"from {cohort.table}, and {mask}"

@@ -11,10 +11,12 @@ tensorboard : folder
 
 What an interrupted run goes on from is kept in `.state` beside the model (in the working folder, if a storage plugin
 keeps the model elsewhere), where Snakemake does not delete it, and removed at the end. `tensorboard --logdir` of that
-folder shows a training that runs. With several GPUs (`--set-resources train_unet:gpu=2`) each takes its part of every
-batch.
+folder shows a training that runs. What a training has started from, if anything, is noted beside it, in
+`started_from.json`, so that a run in which `training.init` was forgotten does not write over it. With several GPUs
+(`--set-resources train_unet:gpu=2`) each takes its part of every batch.
 """
 
+import json
 import logging
 import resource
 import shutil
@@ -187,8 +189,18 @@ def write_outputs(
             "precision": record_of(trainer.dtype, network, trainer.device),
         },
     )
+    note_start(Path(job.state).with_name("started_from.json"), job.init, attributes["started_from"])
     # What cannot be removed (a file that NFS still holds) is no reason to lose the model.
     shutil.rmtree(trainer.state.path, ignore_errors=True)
+
+
+def note_start(path: Path, init: str | None, start: dict[str, Any] | None) -> None:
+    """Write down what a model has started from, or that it has begun anew: no output, so that Snakemake keeps it."""
+    if start is None:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"init": init, **start}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 // pathseg: brings the predictions of all slides into this project. Press Run once; it goes through all images.
-// What is there already stays as it is: an image gets the prediction of an experiment once.
+// What is there already stays as it is: an image gets the prediction of an experiment once. What reaches into a region
+// (class Region*) is left out: all in there counts as a person's.
 import qupath.lib.images.servers.ImageServerMetadata
 import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
@@ -44,10 +45,18 @@ for (entry in getProject().getImageList()) {
             return
         }
         def known = imageData.getHierarchy().getFlattenedObjectList(null)*.getID() as Set
-        def objects = PathIO.readObjects(file).findAll { !known.contains(it.getID()) }
+        def regions = imageData.getHierarchy().getAnnotationObjects().findAll {
+            it.getPathClass()?.toString() == 'Region*'
+        }.collect { it.getROI().getGeometry() }
+        def found = PathIO.readObjects(file).findAll { !known.contains(it.getID()) }
+        def objects = regions.isEmpty() ? found : found.findAll { object ->
+            def outline = object.getROI().getGeometry()
+            !regions.any { it.intersects(outline) }
+        }
         imageData.getHierarchy().addObjects(objects)
         imageData.setProperty(mark, version)
-        println "${slide.slide}: ${objects.size()} objects of ${experiment}"
+        println "${slide.slide}: ${objects.size()} objects of ${experiment}" +
+            (objects.size() == found.size() ? '' : ", without ${found.size() - objects.size()} that reach into regions")
         changed = true
     }
     if (changed) {

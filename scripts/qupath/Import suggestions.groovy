@@ -1,5 +1,6 @@
 // pathseg: brings the rectangles that are worth annotating next into this project (snakemake suggest). Press Run once.
-// Those of a new round are added. What is there already stays as it is, and so does all that is in a region that is there.
+// Those of a new round are added, but for those that lie on a region that is there: what is there stays as it is. Where
+// predictions were imported, regions come without outlines of their own, which would lie there twice.
 import qupath.lib.images.servers.ImageServerMetadata
 import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
@@ -42,18 +43,29 @@ for (entry in getProject().getImageList()) {
             println "${slide.slide}: has the ${kind} of ${experiment} already"
             return
         }
+        def isRegion = { it.getPathClass()?.toString() == 'Region*' }
         def known = imageData.getHierarchy().getFlattenedObjectList(null)*.getID() as Set
+        def regions = imageData.getHierarchy().getAnnotationObjects().findAll(isRegion).collect { it.getROI().getGeometry() }
+        def predicted = slide.predictions.keySet().any {
+            imageData.getProperty("pathseg predictions ${it}".toString()) != null
+        }
         // In the file each region comes before what is in it.
-        def regionIsThere = false
+        def left = false
+        def count = 0
         def objects = PathIO.readObjects(file).findAll {
-            if (it.getPathClass()?.toString() == 'Region*') {
-                regionIsThere = known.contains(it.getID())
+            if (isRegion(it)) {
+                def square = it.getROI().getGeometry()
+                left = known.contains(it.getID()) || regions.any { it.intersects(square) }
+                count += left ? 1 : 0
+                return !left
             }
-            !regionIsThere && !known.contains(it.getID())
+            !left && !predicted && !known.contains(it.getID())
         }
         imageData.getHierarchy().addObjects(objects)
         imageData.setProperty(mark, version)
-        println "${slide.slide}: ${objects.size()} objects of ${experiment}"
+        println "${slide.slide}: ${objects.size()} objects of ${experiment}" +
+            (count == 0 ? '' : ", without ${count} regions that lie on some that are there") +
+            (predicted ? ', the predictions are there already' : '')
         changed = true
     }
     if (changed) {

@@ -154,7 +154,14 @@ def test_the_parts_of_new_patients():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "image\tmask\tpatient\tsample\n", "# note\nimage\tmask\tpatient\tsample\rx\ty\tP\tb"]
+    "text",
+    [
+        "",
+        "image\tmask\tpatient\tsample\n",
+        "# note\nimage\tmask\tpatient\tsample\rx\ty\tP\tb",
+        "\ufeff# note\r\nimage\tmask\tpatient\tsample\r\n",
+        "\ufeffimage\tmask\tpatient\tsample\n",
+    ],
 )
 def test_rows_are_read_back(text, tmp_path):
     row = {"sample": "S", "patient": "P", "image": "S.tif", "mask": "S.geojson", "mpp": "0.25", "part": ""}

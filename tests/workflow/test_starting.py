@@ -1,6 +1,7 @@
 """`training.init`: a training that starts from a model which was trained before."""
 
 import json
+import os
 import re
 import shutil
 
@@ -62,13 +63,41 @@ def test_a_model_that_was_trained_on_is_kept_where_a_training_would_begin_anew(s
     project = started.copy(tmp_path / "project")
     project.configure(training={"init": None, "freeze": "none", "epochs": 2})
     before = (project.folder / TRAINED / "trained.pt").read_bytes()
-    kept = f"{TRAINED}/trained.pt: was trained on from round1.pt, and training.init names nothing now. It is kept"
+    kept = f"{TRAINED}: was trained on from round1.pt, and training.init names nothing now. It is kept"
     # What needs the model alone goes on with it; what is to train says why it does not.
     assert kept in project.snakemake("predict")
     assert kept in project.snakemake("train", check=False)
     assert (project.folder / TRAINED / "trained.pt").read_bytes() == before
     (project.folder / "results/models/default").rename(project.folder / "round2")
     assert project.planned(f"{TRAINED}/trained.pt") == {"train_unet": 1}
+
+
+def test_a_model_that_was_trained_on_outlives_a_start_that_fails(started, tmp_path):
+    """Snakemake removes what a training is to write before it fails; the calibrated model is there."""
+    project = started.copy(tmp_path / "project")
+    (project.folder / "bad.pth").write_bytes(b"no model")
+    before = (project.folder / TRAINED / "best.pt").read_bytes()
+    project.configure(training={"init": "bad.pth"})
+    assert "bad.pth" in project.snakemake("predict", check=False)
+    project.configure(training={"init": None, "freeze": "none"})
+    assert "was trained on from round1.pt" in project.snakemake("predict", check=False)
+    assert (project.folder / TRAINED / "best.pt").read_bytes() == before
+
+
+def test_an_older_file_is_another_start_and_a_folder_may_be_trained_before(started, tmp_path):
+    project = started.copy(tmp_path / "project")
+    path = project.folder / "round1.pt"
+    model = torch.load(path, weights_only=True)
+    model["model_dict"]["last.bias"] += 0.1
+    torch.save(model, path)
+    os.utime(path, (1, 1))
+    assert project.planned(f"{TRAINED}/trained.pt") == {"train_unet": 1}
+    project.configure(
+        training={"init": None, "freeze": "none"},
+        experiments={"a": {}, "b": {"training": {"init": "results/models/a"}}},
+    )
+    plan = project.planned("results/models/b/holdout/trained.pt")
+    assert plan == {"train_unet": 2, "calibrate_model": 1}
 
 
 def test_each_fold_starts_from_its_own_and_experiments_from_each_other(started, tmp_path):

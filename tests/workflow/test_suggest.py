@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import shapely.affinity
 
 from pathseg.labels.geojson import read_annotations
 from pathseg.labels.regions import cut_to
@@ -138,10 +139,15 @@ def test_they_come_into_the_project_of_qupath_and_back_when_done(with_suggestion
     data.write_text(json.dumps(content | {"objects": kept}))
     # A new round brings what is new, and nothing back into a region that is there.
     features = json.loads(file.read_text())["features"]
-    new = json.loads(json.dumps(first))
+    moved = shapely.affinity.translate(box, 10_000, 0)
+    new = json.loads(json.dumps(first | {"geometry": shapely.geometry.mapping(moved)}))
     new["id"] = "11111111-2222-3333-4444-555555555555"
-    file.write_text(json.dumps({"type": "FeatureCollection", "features": [*features, new]}))
-    assert "1 objects of default" in run_script(folder, "Import suggestions", open_image=1)
+    beside = json.loads(json.dumps(first | {"id": "22222222-2222-3333-4444-555555555555"}))
+    within = json.loads(json.dumps(others[0] | {"id": "33333333-2222-3333-4444-555555555555"}))
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": [*features, new, beside, within]}))
+    printed = run_script(folder, "Import suggestions", open_image=1)
+    known = sum(f["properties"]["classification"]["name"] == "Region*" for f in features)
+    assert f"1 objects of default, without {known + 1} regions that lie on some that are there" in printed
     assert json.loads(data.read_text())["objects"] == [*kept, new]
     data.write_text(json.dumps(content | {"objects": kept}))
     run_script(folder, "Export all annotations")
@@ -150,3 +156,34 @@ def test_they_come_into_the_project_of_qupath_and_back_when_done(with_suggestion
     assert next(a.title for a in annotations if a.name == "Region*") == "done"
     changes = pd.read_csv(project.folder / "results/annotations/changes.tsv", sep="\t")
     assert list(changes["what"]) == ["added"]
+
+
+def test_predictions_do_not_lie_in_regions_and_no_outline_lies_there_twice(with_suggestions, tmp_path):
+    project = with_suggestions.copy(tmp_path / "project")
+    project.snakemake("qupath")
+    folder = project.folder / "results/qupath"
+    data = [folder / f"data/{number}/data.json" for number in (1, 2)]
+    suggested = [
+        json.loads((project.folder / FOLDER / f"slide {number}.geojson").read_text())["features"] for number in range(2)
+    ]
+    run_script(folder, "Import suggestions")
+    assert "that reach into regions" in run_script(folder, "Import all predictions")
+    for number, path in enumerate(data):
+        objects = json.loads(path.read_text())["objects"]
+        boxes = [
+            shapely.geometry.shape(f["geometry"])
+            for f in objects
+            if f["properties"]["classification"]["name"] == "Region*"
+        ]
+        predicted = objects[len(suggested[number]) :]
+        assert objects[: len(suggested[number])] == suggested[number]
+        assert not any(box.intersection(shapely.geometry.shape(f["geometry"])).area for box in boxes for f in predicted)
+        path.unlink()
+    run_script(folder, "Import all predictions")
+    assert "the predictions are there already" in run_script(folder, "Import suggestions")
+    for number, path in enumerate(data):
+        objects = json.loads(path.read_text())["objects"]
+        regions = [f for f in suggested[number] if f["properties"]["classification"]["name"] == "Region*"]
+        assert objects[-len(regions) :] == regions
+        ids = [f["id"] for f in objects]
+        assert not {f["id"] for f in suggested[number] if f not in regions} & set(ids)

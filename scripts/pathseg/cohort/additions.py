@@ -24,8 +24,9 @@ def with_rows(text: str, rows: list[dict[str, str]]) -> str:
     end = next((end for end in ("\r\n", "\n", "\r") if end in text), "\n")
     # As the reader of tables does: of lines, and that the first which is neither empty nor a remark names the columns.
     lines = (text or "\t".join(FIRST_COLUMNS)).replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-    first = next(n for n, line in enumerate(lines) if line.strip() and not line.startswith("#"))
-    columns = [cell.strip().removeprefix("\ufeff") for cell in lines[first].split("\t")]
+    plain = [line.removeprefix("\ufeff") for line in lines]
+    first = next(n for n, line in enumerate(plain) if line.strip() and not line.startswith("#"))
+    columns = [cell.strip() for cell in plain[first].split("\t")]
     missing = [column for column in MORE_COLUMNS if column not in columns and any(row[column] for row in rows)]
     # The rows that are there may be shorter than the first line: their new cells are empty.
     lines[first] = "\t".join([lines[first], *missing])

@@ -95,6 +95,9 @@ def add_images(folder: Path, record: Record, slides: list[dict[str, Any]]) -> li
     now = int(time.time() * 1000)
     here = path.absolute().as_uri()
     empty = {"version": VERSION, "createTimestamp": now, "modifyTimestamp": now, "uri": here, "lastID": 0, "images": []}
+    if not path.exists():
+        # A new project, whatever there was: nobody has removed anything from it.
+        record.images.clear()
     project = _read(path, empty)
     images = project.get("images")
     if not isinstance(images, list) or not all(isinstance(image, dict) and "entryID" in image for image in images):
@@ -128,6 +131,8 @@ def add_images(folder: Path, record: Record, slides: list[dict[str, Any]]) -> li
 
 def removed_slides(folder: Path) -> set[str]:
     """Return the names of slides that a person has removed from a project; of none if there is no project."""
+    if not (folder / PROJECT_FILE).exists():
+        return set()
     there = {image.get("entryID") for image in _read(folder / PROJECT_FILE, {}).get("images", [])}
     record = read_record(folder)
     return {name for name, image in record.images.items() if image["entry"] not in there}

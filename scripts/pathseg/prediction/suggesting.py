@@ -89,28 +89,37 @@ def half_a_side(found: DoubtMap) -> float:
     return STEPS * found.downsample / 2
 
 
-def choose(candidates: list[Candidate], count: int, n_slides: int, n_patients: int) -> list[Candidate]:
+def choose(candidates: list[Candidate], count: int) -> list[Candidate]:
     """Choose the best candidates, no more than half as much again as its even share from any slide or patient.
+
+    What is missing then, because others have too few, is taken from those that have more.
 
     Parameters
     ----------
     candidates
         Of all slides.
     count
-        How many are wanted.
-    n_slides, n_patients
-        That may be suggested; of two or more, none gets all.
+        How many are wanted; of two or more slides or patients that have candidates, none gets all.
     """
-    left = {("slide", c.slide): _most(count, n_slides) for c in candidates}
-    left |= {("patient", c.patient): _most(count, n_patients) for c in candidates}
+    slides, patients = {c.slide for c in candidates}, {c.patient for c in candidates}
+    left = {("slide", slide): _most(count, len(slides)) for slide in slides}
+    left |= {("patient", patient): _most(count, len(patients)) for patient in patients}
     chosen: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda candidate: (-candidate.score, candidate.slide)):
+    others: list[Candidate] = []
+    for candidate in sorted(candidates, key=best_first):
         keys = ("slide", candidate.slide), ("patient", candidate.patient)
         if len(chosen) < count and all(left[key] for key in keys):
             chosen.append(candidate)
             for key in keys:
                 left[key] -= 1
-    return chosen
+        else:
+            others.append(candidate)
+    return sorted(chosen + others[: count - len(chosen)], key=best_first)
+
+
+def best_first(candidate: Candidate) -> tuple[float, str]:
+    """Return what candidates are sorted by."""
+    return -candidate.score, candidate.slide
 
 
 def _most(count: int, among: int) -> int:

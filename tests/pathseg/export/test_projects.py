@@ -161,6 +161,14 @@ def test_files_are_renewed_unless_a_person_has_changed_or_removed_them(tmp_path)
     assert not (tmp_path / "scripts/a.groovy").exists()
 
 
+def test_a_project_that_was_moved_away_is_made_anew(made):
+    folder, slides = made
+    (folder / "project.qpproj").rename(folder / "old.qpproj")
+    assert removed_slides(folder) == set()
+    assert run(folder, slides) == ["a b: added", "Ö#1: added"]
+    assert len(project_of(folder)["images"]) == 2
+
+
 def test_what_a_person_has_removed_is_known(made, tmp_path):
     folder, _slides = made
     assert removed_slides(folder) == removed_slides(tmp_path / "nowhere") == set()

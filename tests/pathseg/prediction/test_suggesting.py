@@ -130,10 +130,12 @@ def test_no_slide_or_patient_gets_all(rng):
         for slide, (patient, factor) in found.items()
         for candidate in candidates_of(slide, patient, map_of(rng.random((60, 60)) * factor), NOTHING, 9)
     ]
-    chosen = choose(candidates, 9, 4, 3)
+    chosen = choose(candidates, 9)
     counts = {slide: sum(c.slide == slide for c in chosen) for slide in found}
     assert counts == {"a": 4, "b": 1, "c": 4, "d": 0}
     assert [c.score for c in chosen] == sorted((c.score for c in chosen), reverse=True)
     alone = [c for c in candidates if c.slide == "a"]
-    assert len(choose(alone, 9, 1, 1)) == 9
-    assert len(choose(alone, 9, 2, 2)) == 7
+    assert len(choose(alone, 9)) == 9
+    # One other candidate alone: the rest comes from where there is more.
+    few = [*alone, next(c for c in candidates if c.slide == "d")]
+    assert sorted(c.slide for c in choose(few, 9)) == ["a"] * 8 + ["d"]
