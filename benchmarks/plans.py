@@ -50,17 +50,17 @@ BY_HAND: dict[str, dict[str, Any]] = {
     "demo": {
         "tiles": {"size": 128, "stride": 64, "mpp": 1.0},
         "unet": {"depth": 4, "wf": 4},
-        "training": {"batch_size": 16},
+        "training": {"batch_size": 8},
     },
     "nuclei": {
         "tiles": {"size": 128, "stride": 128, "mpp": 0.5},
         "unet": {"depth": 3, "wf": 4},
-        "training": {"batch_size": 16, "class_weights": "none"},
+        "training": {"batch_size": 8, "class_weights": "none"},
     },
     "rare": {
         "tiles": {"size": 128, "stride": 64, "mpp": 0.7},
         "unet": {"depth": 4, "wf": 4},
-        "training": {"batch_size": 16, "sampling": "classes"},
+        "training": {"batch_size": 8, "sampling": "classes"},
     },
     "own": {
         "tiles": {"size": 192, "stride": 96, "mpp": 1.5},

@@ -32,10 +32,11 @@ LEAST_SIDE, MOST_SIDE = 64, 256
 MANY_TILES = 20_000
 # A wider network is for so many patients.
 MANY_PATIENTS = 40
-# Pixels of a batch, its tiles, and bytes that a training step may take.
-BATCH_PIXELS, BATCHES, STEP_BYTES = 2**18, (4, 32), 4 * 2**30
+# Pixels of a batch, its tiles, and bytes that a training step may take. Many steps of few tiles learn more in a time
+# than few steps of many.
+BATCH_PIXELS, BATCHES, STEP_BYTES = 2**16, (4, 16), 4 * 2**30
 # Steps of a training; but each tile is seen at least and at most so often.
-STEPS, EPOCHS = 1500, (10, 400)
+STEPS, EPOCHS = 4000, (10, 400)
 # A class with a smaller share of the known area is looked for when batches are put together.
 RARE = 0.05
 # Objects of a class count if they have so much of the known area, and there are so many.
