@@ -13,6 +13,9 @@ from pathseg.network.processes import mean_over_processes
 LEAST_EPOCHS = 8
 # Validation takes at most about this share of the time, if epochs can be longer.
 VALIDATION_SHARE = 0.25
+# Where epochs follow from a time, what is said in epochs (the rise of the learning rate, the memory of the averaged
+# weights) takes at most this share of all steps: there may be few and long ones.
+MOST_SHARE = 0.1
 # Steps, or batches, that are measured together at most.
 MOST_MEASURED = 16
 
@@ -23,6 +26,10 @@ class Pace:
 
     epochs: int
     steps: int
+
+    def steps_of(self, epochs: float) -> float:
+        """Return the steps of so many epochs, if the number of all follows from a time: at most a share of them."""
+        return self.steps * min(epochs, MOST_SHARE * self.epochs)
 
 
 def pace_within(seconds: float, step: float, validation: float, steps: int) -> Pace:

@@ -136,8 +136,11 @@ class Trainer:
     def _set_pace(self, pace: Pace) -> None:
         """Settle how many epochs there are, and steps in each; the learning rates follow from it."""
         self._pace = pace
-        warmup = round(self.settings.warmup_epochs * pace.steps)
-        self.schedule: LRScheduler = make_schedule(self.optimizer, warmup, pace.epochs * pace.steps)
+        warmup, self._half_life = (
+            pace.steps_of(epochs) if self.settings.minutes else epochs * pace.steps
+            for epochs in (self.settings.warmup_epochs, self.settings.ema_half_life)
+        )
+        self.schedule: LRScheduler = make_schedule(self.optimizer, round(warmup), pace.epochs * pace.steps)
 
     @property
     def pace(self) -> Pace:
@@ -354,7 +357,7 @@ class Trainer:
         self.scaler.update()
         self.schedule.step()
         steps = self.epoch * self.pace.steps + self.step
-        follow(self.averaged, self.network, decay_of(self.settings.ema_half_life * self.pace.steps, steps))
+        follow(self.averaged, self.network, decay_of(self._half_life, steps))
         self._metrics.add(logits.detach(), masks, loss)
         # A scaler leaves steps out whose gradient is too large, and scales less.
         watched = loss.detach() if self.scaler.is_enabled() else loss.detach() + norm

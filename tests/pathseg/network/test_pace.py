@@ -18,6 +18,11 @@ def test_paces(seconds, step, validation, steps, expected):
     assert pace_within(seconds, step, validation, steps) == expected
 
 
+def test_of_few_epochs_none_is_spent_on_the_rise_of_the_learning_rate():
+    assert Pace(4, 100).steps_of(1) == pytest.approx(40)
+    assert Pace(40, 100).steps_of(1) == 100
+
+
 @given(st.floats(1, 1e6), st.floats(1e-3, 10), st.floats(1e-3, 1e3), st.integers(1, 100_000))
 def test_a_time_is_kept_where_it_can_be(seconds, step, validation, steps):
     pace = pace_within(seconds, step, validation, steps)

@@ -324,7 +324,13 @@ def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     for name in ("train.h5", "val.h5"):
         shutil.copy(folder / name, other)
-    plain = trainer_of(other, dataclasses.replace(SETTINGS, epochs=trainer.pace.epochs))
+    tenth = 0.1 * trainer.pace.epochs
+    plain = trainer_of(
+        other,
+        dataclasses.replace(
+            SETTINGS, epochs=trainer.pace.epochs, warmup_epochs=min(1, tenth), ema_half_life=min(1, tenth)
+        ),
+    )
     assert plain.pace == trainer.pace
     plain.run()
     for key, values in plain.best["model_dict"].items():
