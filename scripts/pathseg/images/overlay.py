@@ -61,9 +61,10 @@ def borders_of(classes: np.ndarray, side: int) -> np.ndarray:
 
 def draw_scale_bar(axes: Axes, width: int, height: int, mpp: float) -> None:
     """Draw a bar of a round length, about a fifth of the picture [height, width] pixels of `mpp` µm."""
-    wanted = width * mpp / 5
+    # A hair more, so that a round width has a round bar whatever the last digits of its logarithm are.
+    wanted = width * mpp / 5 * (1 + 1e-9)
     step = 10 ** np.floor(np.log10(wanted))
-    length = max(factor * step for factor in (1, 2, 5) if factor * step <= wanted)
+    length = max(factor * step for factor in (0.5, 1, 2, 5) if factor * step <= wanted)
     text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
     bar, margin, thickness = length / mpp, 0.02 * width, max(3.0, 0.004 * width)
     axes.add_patch(Rectangle((margin, height - margin - thickness), bar, thickness, color="black"))

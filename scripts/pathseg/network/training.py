@@ -159,6 +159,12 @@ class Trainer:
                 f"{process_count()} devices cannot share batches of {self.settings.batch_size} tiles; raise "
                 "training.batch_size, or train on fewer"
             )
+        side = self.settings.augmentation.crop or self.training.databases[0].attributes["tile_size"]
+        if self.network.batch_norm and smallest == process_count() and side <= self.network.stride:
+            raise TrainingError(
+                f"a batch of one tile of {side} pixels, of which the deepest level of the network has one, cannot be "
+                "normalised; lower unet.depth, or raise tiles.size or training.batch_size"
+            )
 
     def _check_reach(self) -> None:
         """Stop if the network, which without padding gives less than a tile, reaches no known pixel."""

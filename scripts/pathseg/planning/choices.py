@@ -54,7 +54,7 @@ class Cohort:
     patients, images : int
         How many there are.
     finest : float
-        Pixel size of the coarsest image: below that, detail is made up.
+        Pixel size of the coarsest images, but for a tenth of them: below that, detail is made up.
     sides : numpy.ndarray
         Width and height of each image [n, 2].
     shares : dict
@@ -95,7 +95,7 @@ def summed_up(images: Sequence[ImageMeasures], names: list[str], in_um: bool, fo
         "µm" if in_um else "px",
         len({image.patient for image in images}),
         len(images),
-        max(image.mpp for image in images),
+        float(np.quantile([image.mpp for image in images], 0.9, method="lower")),
         np.array([(image.width, image.height) for image in images]),
         dict(zip(names, shares.tolist(), strict=True)),
         widths,
@@ -292,7 +292,7 @@ def batch_size(side: int, wf: int, count: int) -> tuple[int, str]:
     tile_bytes = side**2 * 2**wf * 32 * 4
     least, most = BATCHES
     value = min(max(2 ** round(math.log2(BATCH_PIXELS / side**2)), least), most)
-    value = max(1, min(value, STEP_BYTES // tile_bytes, -(-count // 4)))
+    value = max(1, min(value, STEP_BYTES // tile_bytes, max(2, -(-count // 4))))
     return (
         value,
         f"a step sees {value * side**2 / 1e6:.2g} megapixels and takes about {value * tile_bytes / 2**30:.1f} GiB",
@@ -317,6 +317,8 @@ def class_weights(cohort: Cohort, told_apart: bool) -> tuple[str, str]:
 
 def sampling(cohort: Cohort) -> tuple[str, str]:
     """Return how tiles are drawn, and why."""
-    name, share = min(cohort.shares.items(), key=lambda item: item[1])
+    # What is nowhere cannot be looked for.
+    there = {name: share for name, share in cohort.shares.items() if share} or cohort.shares
+    name, share = min(there.items(), key=lambda item: item[1])
     reason = f"the rarest class, {name}, has {100 * share:.2g} % of the known area"
     return ("classes" if share < RARE else "uniform"), reason

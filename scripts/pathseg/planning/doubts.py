@@ -9,8 +9,8 @@ from pathseg.planning.measures import FARTHEST, ImageMeasures
 
 # Patients that a part should have at least.
 FEW_PATIENTS = 3
-# A patient should not have more of a part's known area, if others are there.
-DOMINANT = 0.5
+# A patient should not have more of a part's known area, if others are there, nor so many times an even share.
+DOMINANT, UNEVEN = 0.5, 1.5
 # Pixel sizes that differ by more than this factor are mixed.
 MIXED = 1.1
 # A patient's colour is strange if the next of those who are learned from is so many times farther away than theirs are
@@ -19,6 +19,8 @@ STRANGE, VISIBLE = 4.0, 0.05
 # A patient's masks are off if their outlines fit the images clearly, and better by this factor, somewhere at least so
 # many pixels away.
 CLEAR_FIT, BETTER_FIT, LEAST_SHIFT = 0.04, 1.3, 4
+# Outlines on a smaller area than this, of all images of a patient in the pixels that are looked at, fit anywhere.
+LEAST_LOOKED_AT = 400_000
 # Sentences name so many at most.
 NAMED = 5
 
@@ -62,7 +64,7 @@ def _one_for_all(part: str, images: Sequence[ImageMeasures]) -> Iterator[str]:
     for image in images:
         areas[image.patient] = areas.get(image.patient, 0) + float(image.areas.sum())
     total = sum(areas.values())
-    if len(areas) > 1 and max(areas.values()) > DOMINANT * total:
+    if len(areas) > 1 and max(areas.values()) > max(DOMINANT, UNEVEN / len(areas)) * total:
         patient = max(areas, key=lambda name: areas[name])
         share = 100 * areas[patient] / total
         yield f"{part}: {patient} alone has {share:.0f} % of the known area of its {len(areas)} patients"
@@ -114,7 +116,8 @@ def _shifted_masks(images: Sequence[ImageMeasures]) -> Iterator[str]:
     for patient in dict.fromkeys(image.patient for image in images):
         own = [image for image in images if image.patient == patient]
         each = [image.fits for image in own if image.fits is not None]
-        if not each:
+        looked_at = sum(image.width * image.height / image.fit_step**2 for image in own if image.fits is not None)
+        if looked_at < LEAST_LOOKED_AT:
             continue
         fits = np.mean(each, axis=0)
         y, x = np.unravel_index(fits.argmax(), fits.shape)

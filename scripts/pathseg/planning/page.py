@@ -81,4 +81,6 @@ def _text(value: Any) -> str:
     # What YAML takes for something else is in quotes.
     if plain and value.lower() not in ("true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"):
         return value
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    # JSON's 5e-05 is text to YAML, which wants a point.
+    return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text

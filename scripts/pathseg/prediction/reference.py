@@ -23,7 +23,8 @@ GROUPS = ("colour", "sharpness", "features")
 # Axes that are kept of the deepest layer; what lies beside them is one more number, and its spread another.
 AXES = 4
 # What a number differs by when nothing has changed, by group: patients who are more alike are not taken for so alike.
-FLOORS = {"colour": 0.05, "sharpness": 0.05, "features": 0.1}
+# The sharpness of one slide differs so much by the level that it is read from.
+FLOORS = {"colour": 0.05, "sharpness": 0.15, "features": 0.1}
 # The least usual distance, and by how much logarithms of distances differ at least: what is below the floors is noise.
 LEAST_DISTANCE, LEAST_SPREAD = 0.5, 0.2
 # Patients are left out in so many groups at most.

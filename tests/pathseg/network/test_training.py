@@ -282,6 +282,11 @@ def in_minutes(minutes):
     return dataclasses.replace(SETTINGS, epochs=None, minutes=minutes)
 
 
+def test_one_tile_that_cannot_be_normalised_is_refused(folder):
+    with pytest.raises(TrainingError, match="a batch of one tile of .* cannot be normalised; lower unet.depth"):
+        trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=1), depth=6)
+
+
 class Clock:
     """A clock that goes on by what a step and a batch of validation are said to take: this machine's noise is out."""
 

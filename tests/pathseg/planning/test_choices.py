@@ -55,6 +55,11 @@ def test_classes_are_weighted_unless_objects_are_told_apart(objects, weights):
     assert training["class_weights"] == weights
 
 
+def test_what_is_nowhere_is_not_looked_for():
+    of = dataclasses.replace(cohort(), shares={"stroma": 0.6, "epithelium": 0.4, "tumour": 0.0})
+    assert planned(of).settings["experiments"]["default"]["training"]["sampling"] == "uniform"
+
+
 def test_a_training_has_enough_steps_and_many_tiles_do_not_overlap():
     few = planned(cohort(images=10)).settings
     training = few["experiments"]["default"]["training"]
