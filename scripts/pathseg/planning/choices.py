@@ -295,7 +295,7 @@ def batch_size(side: int, wf: int, count: int) -> tuple[int, str]:
     value = max(1, min(value, STEP_BYTES // tile_bytes, max(2, -(-count // 4))))
     return (
         value,
-        f"a step sees {value * side**2 / 1e6:.2g} megapixels and takes about {value * tile_bytes / 2**30:.1f} GiB",
+        f"a step sees {value * side**2 / 1e6:.2g} megapixels and takes about {value * tile_bytes / 2**30:.2g} GiB",
     )
 
 

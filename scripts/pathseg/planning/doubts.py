@@ -91,6 +91,9 @@ def patient_colors(images: Sequence[ImageMeasures]) -> dict[tuple[str, str], np.
 
 def _strange_colors(images: Sequence[ImageMeasures], parts: list[str]) -> Iterator[str]:
     colors = patient_colors(images)
+    grey = [who for who in dict.fromkeys((image.part, image.patient) for image in images) if who not in colors]
+    if grey:
+        yield f"there is no stained tissue in the images of {_listed([patient for _, patient in grey])}: are they grey?"
     for part in parts:
         own = {patient: color for (of, patient), color in colors.items() if of == part}
         # Of a cross-validation each part is learned from by the others; nobody learns from the test part, or from val.

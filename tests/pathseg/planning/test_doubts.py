@@ -63,9 +63,13 @@ def test_what_shows_nothing_is_not_said():
         (lambda all_: [*all_, image("val", "P6", areas=(900.0, 90.0))], "val: P6 alone has 84 %"),
         (lambda all_: [*all_, image("train", "P0", mpp=0.25)], "from 0.25 to 0.5 µm"),
         (lambda all_: [*all_[:-1], image("test", "P11", color=(0.8, 0.9, 0.3))], "test: the colours of P11"),
+        (
+            lambda all_: [*all_[:-1], image("test", "P11", color=(np.nan,) * 3)],
+            "no stained tissue in the images of P11",
+        ),
         (lambda all_: [*all_[:-1], image("test", "P11", peak=(-8, 6))], "P11 by +4, -3 µm"),
     ],
-    ids=["few patients", "a class is missing", "one for all", "pixel sizes", "colours", "shifted masks"],
+    ids=["few patients", "a class is missing", "one for all", "pixel sizes", "colours", "grey", "shifted masks"],
 )
 def test_what_is_doubtful_is_said(change, words):
     sentences = said(change(good()))
