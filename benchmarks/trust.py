@@ -23,7 +23,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 
 from pathseg.images.slides import open_slide
 from pathseg.network.devices import choose_devices
-from pathseg.prediction.delivery import load_predictor, view_of_model
+from pathseg.prediction.delivery import load_predictor
 from pathseg.prediction.reference import reference_of
 from pathseg.prediction.trust import judge
 
@@ -123,10 +123,7 @@ def measure(picture: dict[str, Any], model: dict[str, Any], predictor: Any, refe
     cv2.imwrite(paths["image"], picture["rgb"][..., ::-1])
     cv2.imwrite(paths["mask"], picture["truth"])
     row = paths | {"mpp": picture["mpp"], "instances": None}
-    view = view_of_model(model, open_slide(row["image"], row["mpp"]))
-    traits = predictor.watch(view)
-    counts = count_image(row, predictor, model, SETTINGS, Scoring(CONFIG["classes"], None, "ignore", 5.0))
-    predictor.traits = None
+    counts, traits = count_image(row, predictor, model, SETTINGS, Scoring(CONFIG["classes"], None, "ignore", 5.0))
     confusion = counts.confusion
     dice = 2 * confusion[1, 1] / max(confusion[1].sum() + confusion[:, 1].sum(), 1)
     said = judge([reference], traits, ["other", "gland"])
