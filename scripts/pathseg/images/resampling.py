@@ -155,6 +155,11 @@ class ResampledSlide:
         self._columns = Axis(level.width, self.width, length=across)
         self._rows = Axis(level.height, self.height, length=down)
 
+    @property
+    def between_levels(self) -> bool:
+        """Whether it is read from a level that is made smaller itself: twice smoothed, it is a little less sharp."""
+        return self._level > 0 and self.width < 0.99 * self.slide.levels[self._level].width
+
     def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
         """Return a rectangle of the view, mirrored at the slide's borders.
 

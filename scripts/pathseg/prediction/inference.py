@@ -98,6 +98,7 @@ class Predictor:
     def watch(self, view: View) -> Traits:
         """Take note of what is predicted from now on, of an image that is seen so; return what is noted."""
         self.traits = Traits(view.width, view.height, self.stride, self.n_classes)
+        self.traits.twice_smoothed = getattr(view, "between_levels", False)
         return self.traits
 
     def _keep_deepest(self, _layer: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:

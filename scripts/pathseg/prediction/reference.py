@@ -23,8 +23,9 @@ GROUPS = ("colour", "sharpness", "features")
 # Axes that are kept of the deepest layer; what lies beside them is one more number, and its spread another.
 AXES = 4
 # What a number differs by when nothing has changed, by group: patients who are more alike are not taken for so alike.
-# The sharpness of one slide differs so much by the level that it is read from.
-FLOORS = {"colour": 0.05, "sharpness": 0.15, "features": 0.1}
+# What one that is read between the levels of a pyramid lacks in sharpness, which a file of one level has.
+TWICE_SMOOTHED = 0.15
+FLOORS = {"colour": 0.05, "sharpness": 0.05, "features": 0.1}
 # The least usual distance, and by how much logarithms of distances differ at least: what is below the floors is noise.
 LEAST_DISTANCE, LEAST_SPREAD = 0.5, 0.2
 # Patients are left out in so many groups at most.
@@ -206,6 +207,9 @@ class Reference:
     def shifts(self, traits: Traits, number: int) -> dict[str, float]:
         """Return the distance of an image by group, in units of the usual one."""
         values = numbers_of(traits, number, self.axes)
+        if traits.twice_smoothed:
+            centre = self.gauges["sharpness"].centre
+            values["sharpness"] += np.clip(centre - values["sharpness"], 0, TWICE_SMOOTHED)
         return {group: self.gauges[group].distance(values[group]) / self.limits[group][0] for group in GROUPS}
 
     def stored(self) -> dict[str, Any]:

@@ -99,6 +99,8 @@ class Traits:
         Disagreement, summed over the pixels seen.
     deep : list of DeepSums
         Of each network.
+    twice_smoothed : bool
+        Whether it was read from a reduced level, and made smaller once more.
     """
 
     def __init__(self, width: int, height: int, stride: int, n_classes: int) -> None:
@@ -110,6 +112,7 @@ class Traits:
         self.contradiction = 0.0
         self.several = False
         self.deep: list[DeepSums] = []
+        self.twice_smoothed = False
 
     def add(
         self,

@@ -173,6 +173,12 @@ def test_large_numbers_and_a_value_to_leave_out(rng):
     np.testing.assert_array_equal(resample_labels(thin, 2, 2, without=0), [[7, 0], [0, 0]])
 
 
+def test_what_is_read_between_levels_is_smoothed_twice():
+    pixels = np.zeros((512, 512, 3), np.uint8)
+    for levels, downsample, between in ((1, 2.8, False), (3, 2, False), (3, 2.8, True), (3, 4, False), (3, 1.5, False)):
+        assert ResampledSlide(slide_of(pixels, levels), downsample).between_levels == between
+
+
 def slide_with(mpp):
     return Slide("s.svs", [Level(1000, 800, 1.0)], mpp, None, "none")
 

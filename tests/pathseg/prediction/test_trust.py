@@ -87,6 +87,21 @@ def test_shifts_are_in_units_of_those_of_patients(rng, reference):
     assert max(medians) < 1.7
 
 
+def test_what_was_smoothed_twice_may_be_a_little_less_sharp(rng, reference):
+    """A little less, but not more: the other direction is as strange as before."""
+    ratios = {}
+    for fine in (np.exp(-0.3), 2.0):
+        traits = traits_of(rng, 100, fine=fine)
+        once = reference.shifts(traits, 0)
+        traits.twice_smoothed = True
+        twice = reference.shifts(traits, 0)
+        ratios[fine] = twice["sharpness"] / once["sharpness"]
+        assert [twice[group] for group in ("colour", "features")] == [once[group] for group in ("colour", "features")]
+    less, more = ratios.values()
+    assert less < 0.75
+    assert 0.85 < more <= 1
+
+
 def test_limits_know_how_few_patients_there_are():
     many, few = (limits_of(np.exp(np.resize([-0.3, 0.3], n)), np.arange(n)) for n in (40, 4))
     assert many[0] == few[0] == pytest.approx(1)
