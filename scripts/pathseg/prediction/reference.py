@@ -207,10 +207,12 @@ class Reference:
     def shifts(self, traits: Traits, number: int) -> dict[str, float]:
         """Return the distance of an image by group, in units of the usual one."""
         values = numbers_of(traits, number, self.axes)
+        distances = {group: self.gauges[group].distance(values[group]) for group in GROUPS}
         if traits.twice_smoothed:
-            centre = self.gauges["sharpness"].centre
-            values["sharpness"] += np.clip(centre - values["sharpness"], 0, TWICE_SMOOTHED)
-        return {group: self.gauges[group].distance(values[group]) / self.limits[group][0] for group in GROUPS}
+            gauge, found = self.gauges["sharpness"], values["sharpness"]
+            sharper = found + np.clip(gauge.centre - found, 0, TWICE_SMOOTHED)
+            distances["sharpness"] = min(distances["sharpness"], gauge.distance(sharper))
+        return {group: distance / self.limits[group][0] for group, distance in distances.items()}
 
     def stored(self) -> dict[str, Any]:
         """Return it as a model file keeps it: numbers and tensors."""
