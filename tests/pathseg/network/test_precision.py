@@ -12,22 +12,28 @@ CPU = torch.device("cpu")
 FULL, HALF = torch.float32, torch.bfloat16
 
 
-def set_speed(monkeypatch, **slow):
-    """Let this machine be slow in a type, whatever its processor says of itself."""
-    layer = torch.nn.Conv2d.forward
+class Clock:
+    """A clock that goes on while convolutions compute in a type, by what they are said to take in it."""
 
-    def forward(self, x):
-        low = torch.is_autocast_enabled("cpu") or x.dtype != torch.float32
-        time.sleep(slow["low"] if low else slow["full"])
-        return layer(self, x)
+    def __init__(self, monkeypatch, **slow):
+        self.now = 0.0
+        layer = torch.nn.Conv2d.forward
 
-    monkeypatch.setattr(torch.nn.Conv2d, "forward", forward)
-    monkeypatch.setattr(precision, "SECONDS_TO_MEASURE", 0.01)
+        def forward(module, x):
+            low = torch.is_autocast_enabled("cpu") or x.dtype != torch.float32
+            self.now += slow["low"] if low else slow["full"]
+            return layer(module, x)
+
+        monkeypatch.setattr(torch.nn.Conv2d, "forward", forward)
+        monkeypatch.setattr(precision, "time", self)
+
+    def perf_counter(self):
+        return self.now
 
 
 @pytest.mark.parametrize(("slow", "expected"), [({"full": 0.02, "low": 0}, HALF), ({"full": 0, "low": 0.02}, FULL)])
 def test_training_computes_in_what_is_fastest_here(monkeypatch, slow, expected):
-    set_speed(monkeypatch, **slow)
+    Clock(monkeypatch, **slow)
     network = small_unet(depth=2)
     before = {name: values.clone() for name, values in network.state_dict().items()}
     assert training_type("auto", network, 32, 2, CPU) == expected
