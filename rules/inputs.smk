@@ -197,12 +197,17 @@ def warn_once(words):
         logger.warning(words)
 
 
+def models_folder():
+    """Return the folder of all experiments' models, in the working folder."""
+    return Path(in_working_folder(rules.train_unet.output.model)).parents[2]
+
+
 def init_of(experiment, fold):
     """Return the model that a training starts from: a file, or of a folder of models that of the same fold."""
     init = SETTINGS["experiments"][experiment]["training"]["init"]
     if init is None:
         return None
-    models = Path(in_working_folder(rules.train_unet.output.model)).parents[2]
+    models = models_folder()
     # A folder of models may be made before, by the experiment that it is of.
     is_folder = not is_address(init) and (Path(init).is_dir() or Path(init) in [models / name for name in EXPERIMENTS])
     model = f"{init}/{fold}/best.pt" if is_folder else init
@@ -223,8 +228,7 @@ def init_digest(wildcards):
     A file may be replaced by an older one, as copies keep their dates.
     """
     model = init_of(wildcards.experiment, wildcards.fold)
-    models = Path(in_working_folder(rules.train_unet.output.model)).parents[2]
-    if model is None or is_address(model) or Path(model).absolute().is_relative_to(models.absolute()):
+    if model is None or is_address(model) or Path(model).absolute().is_relative_to(models_folder().absolute()):
         return None
     return file_digest(model)
 
@@ -373,12 +377,15 @@ def parts_of_patients():
     }
 
 
+# What is chosen because a model fails there would make scores of these parts other than they are.
+NOT_LEARNED_FROM = ("test", "val")
+
+
 def suggested():
     """Return the rows of slides that may be suggested: of patients who are learned from, or new."""
     parts, removed = parts_of_patients(), removed_by_hand()
-    # What is chosen because a model fails there would make its scores other than they are.
     known = [row for row in SLIDES if row["patient"] and row["slide"] not in removed]
-    return [row for row in known if parts.get(row["patient"]) not in ("test", "val")]
+    return [row for row in known if parts.get(row["patient"]) not in NOT_LEARNED_FROM]
 
 
 @cache
@@ -389,13 +396,14 @@ def removed_by_hand():
 
 def left_out_of_suggestions(wildcards):
     """Return why slides are not suggested that could be, by reason."""
+    parts = parts_of_patients()
     return {
         "the slide table does not say which patient they are from": [
             r["slide"] for r in SLIDES if r["patient"] is None
         ],
         "they were removed from the QuPath project": sorted(removed_by_hand() & set(SLIDES_BY_NAME)),
         "their patients are not learned from, but scored": [
-            row["slide"] for row in SLIDES if parts_of_patients().get(row["patient"]) in ("test", "val")
+            row["slide"] for row in SLIDES if parts.get(row["patient"]) in NOT_LEARNED_FROM
         ],
     }
 

@@ -19,7 +19,7 @@ def test_an_exported_model_gives_the_delivered_class_map(project):
     project.snakemake("export", "results/slides/default/slide 0/classes.tif")
     folder = project.folder / "results/export/default/holdout"
     record = json.loads((folder / "export.json").read_text())
-    assert record["largest_difference"] < 1e-3
+    assert record["largest_difference"] < 1e-4
     with zipfile.ZipFile(folder / "bioimageio.zip") as package:
         card = (project.folder / "results/models/default/holdout/model_card.md").read_bytes()
         assert card in package.read("documentation.md")
@@ -58,4 +58,4 @@ def test_an_unpadded_network_is_exported_for_others_than_qupath(project):
     project.snakemake("export")
     folder = project.folder / "results/export/default/holdout"
     assert "without padding" in json.loads((folder / "pixel_classifier.json").read_text())["pathseg"]
-    assert json.loads((folder / "export.json").read_text())["largest_difference"] < 1e-3
+    assert json.loads((folder / "export.json").read_text())["largest_difference"] < 1e-4

@@ -50,12 +50,17 @@ def test_log_and_card_say_what_it_started_from(started):
     assert not torch.equal(before["last.weight"], after["last.weight"])
 
 
-def test_another_content_of_the_file_trains_again(started, tmp_path):
-    project = started.copy(tmp_path / "project")
-    path = project.folder / "round1.pt"
+def another_content(path):
+    """Change a weight of a model file, and return its path."""
     model = torch.load(path, weights_only=True)
     model["model_dict"]["last.bias"] += 0.1
     torch.save(model, path)
+    return path
+
+
+def test_another_content_of_the_file_trains_again(started, tmp_path):
+    project = started.copy(tmp_path / "project")
+    another_content(project.folder / "round1.pt")
     assert project.planned(f"{TRAINED}/trained.pt") == {"train_unet": 1}
 
 
@@ -86,10 +91,7 @@ def test_a_model_that_was_trained_on_outlives_a_start_that_fails(started, tmp_pa
 
 def test_an_older_file_is_another_start_and_a_folder_may_be_trained_before(started, tmp_path):
     project = started.copy(tmp_path / "project")
-    path = project.folder / "round1.pt"
-    model = torch.load(path, weights_only=True)
-    model["model_dict"]["last.bias"] += 0.1
-    torch.save(model, path)
+    path = another_content(project.folder / "round1.pt")
     os.utime(path, (1, 1))
     assert project.planned(f"{TRAINED}/trained.pt") == {"train_unet": 1}
     project.configure(

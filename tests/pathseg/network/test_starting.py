@@ -38,6 +38,8 @@ def test_all_that_fits_is_taken(saved):
         ({}, {"classes": [{"name": "other"}, {"name": "epithelium"}]}, {"last.weight", "last.bias"}),
         ({}, {}, set()),  # as the tutorial's, which names no classes
         ({"padding": False}, {"classes": CLASSES}, set()),
+        # The bias alone would fit.
+        ({"in_channels": 1}, {"classes": CLASSES}, {f"down_path.0.block.0.{k}" for k in ("weight", "bias")}),
         (
             {"up_mode": "upsample"},
             {"classes": CLASSES},
