@@ -23,7 +23,7 @@ import torch
 
 from pathseg import __version__
 from pathseg.colors import colors_of
-from pathseg.export.graphs import ProbabilityGraph, check_graph, export_graph
+from pathseg.export.graphs import ProbabilityGraph, export_for_opencv, export_graph
 from pathseg.export.qupath import pixel_classifier, why_no_classifier
 from pathseg.files import atomic_path, file_digest
 from pathseg.logs import start_log
@@ -74,8 +74,7 @@ def export(
         Where to write `graph`, `graph_any_size` and `classifier`.
     """
     side, border = sizes(networks, settings["tile"])
-    export_graph(ProbabilityGraph(networks), paths["graph"], side)
-    difference = check_graph(paths["graph"], networks, side, border)
+    difference = export_for_opencv(networks, paths["graph"], side, border)
     export_graph(ProbabilityGraph(networks, any_size=True), paths["graph_any_size"], side, any_size=True)
     reason = why_no_classifier(networks, mpp)
     content = (

@@ -7,9 +7,17 @@ import onnxruntime
 import pytest
 import torch
 
-from export_networks import network_of, sizes_of
+from export_networks import network_of, rounded_network, sizes_of
 from pathseg.errors import CheckpointError
-from pathseg.export.graphs import ProbabilityGraph, check_graph, export_graph
+from pathseg.export import graphs
+from pathseg.export.graphs import (
+    ProbabilityGraph,
+    export_for_opencv,
+    export_graph,
+    largest_difference,
+    probabilities_of,
+    widen,
+)
 
 CASES = list(itertools.product(["upconv", "upsample"], [True, False], [2, 5]))
 
@@ -19,15 +27,13 @@ CASES = list(itertools.product(["upconv", "upsample"], [True, False], [2, 5]))
 def test_a_graph_gives_the_networks_probabilities(tmp_path, up_mode, batch_norm, depth, padding):
     networks = [network_of(depth, up_mode=up_mode, batch_norm=batch_norm, depth=depth, padding=padding)]
     border, side = sizes_of(networks)
-    export_graph(ProbabilityGraph(networks), tmp_path / "m.onnx", side)
-    assert check_graph(tmp_path / "m.onnx", networks, side, border) < 1e-4
+    assert export_for_opencv(networks, tmp_path / "m.onnx", side, border) < 1e-4
 
 
 def test_the_mean_of_networks_is_one_graph(tmp_path):
     networks = [network_of(seed, depth=3) for seed in (0, 1, 2)]
     border, side = sizes_of(networks)
-    export_graph(ProbabilityGraph(networks), tmp_path / "m.onnx", side)
-    assert check_graph(tmp_path / "m.onnx", networks, side, border) < 1e-4
+    assert export_for_opencv(networks, tmp_path / "m.onnx", side, border) < 1e-4
 
 
 def test_a_graph_of_any_size_takes_batches(tmp_path, rng):
@@ -47,8 +53,33 @@ def test_a_graph_of_any_size_takes_batches(tmp_path, rng):
     np.testing.assert_allclose(cut[inner], found[inner], atol=1e-4)
 
 
-def test_a_graph_of_other_weights_is_refused(tmp_path):
-    border, side = sizes_of([network_of(0, depth=2)])
-    export_graph(ProbabilityGraph([network_of(0, depth=2)]), tmp_path / "m.onnx", side)
+@pytest.mark.parametrize("depth", [2, 4])
+def test_what_opencv_would_round_is_written_so_that_it_does_not(tmp_path, depth):
+    networks, path = [rounded_network(depth=depth)], tmp_path / "m.onnx"
+    border, side = sizes_of(networks)
+    export_graph(ProbabilityGraph(networks), path, side)
+    assert largest_difference(path, networks, side, border) > graphs.WIDENED_FROM
+    narrow = path.stat().st_size
+    assert export_for_opencv(networks, path, side, border) < graphs.WIDENED_FROM
+    assert path.stat().st_size > 1.4 * narrow
+
+
+@pytest.mark.parametrize("padding", [True, False])
+def test_wider_kernels_change_nothing(padding):
+    network = network_of(0, depth=3, padding=padding)
+    image = torch.rand(1, 3, 96, 112, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = network(image)
+        widen(network)
+        assert network.down_path[0].block[0].kernel_size == (3, 5)
+        torch.testing.assert_close(network(image), wanted)
+
+
+def test_a_graph_of_other_weights_is_refused(tmp_path, monkeypatch):
+    networks = [network_of(0, depth=2)]
+    border, side = sizes_of(networks)
+    monkeypatch.setattr(
+        graphs, "probabilities_of", lambda _, pixels: probabilities_of([network_of(1, depth=2)], pixels)
+    )
     with pytest.raises(CheckpointError, match="differ by"):
-        check_graph(tmp_path / "m.onnx", [network_of(1, depth=2)], side, border)
+        export_for_opencv(networks, tmp_path / "m.onnx", side, border)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from environments import environment
-from export_networks import network_of, sizes_of
-from pathseg.export.graphs import TOLERANCE, ProbabilityGraph, export_graph
+from export_networks import network_of, rounded_network, sizes_of
+from pathseg.export.graphs import TOLERANCE, export_for_opencv
 
 CASES = list(itertools.product(["upconv", "upsample"], [True, False], range(2, 7)))
 RUN = """
@@ -33,11 +33,14 @@ def cases(tmp_path_factory):
     """Files of graphs, pixels, and what PyTorch's own network gives for them: of all kinds of networks."""
     folder, paths = tmp_path_factory.mktemp("graphs"), []
     rng = np.random.default_rng(0)
-    for number, (up_mode, batch_norm, depth) in enumerate(CASES):
-        network = network_of(number, up_mode=up_mode, batch_norm=batch_norm, depth=depth, wf=2)
+    networks = [
+        network_of(number, up_mode=up_mode, batch_norm=batch_norm, depth=depth, wf=2)
+        for number, (up_mode, batch_norm, depth) in enumerate(CASES)
+    ]
+    for number, network in enumerate([*networks, rounded_network(depth=2), rounded_network(30, depth=5)]):
         border, side = sizes_of([network], 32)
         graph = folder / f"{number}.onnx"
-        export_graph(ProbabilityGraph([network]), graph, side)
+        export_for_opencv([network], graph, side, border)
         pixels = rng.integers(0, 256, (1, 3, side, side)).astype(np.float32)
         with torch.no_grad():
             wanted = torch.softmax(network(torch.from_numpy(pixels / 255)), dim=1).numpy()
@@ -51,5 +54,6 @@ def cases(tmp_path_factory):
 def test_qupaths_opencv_gives_the_networks_probabilities(cases, build):
     run = environment(f"opencv-python-headless=={build}", "numpy==2.2.6")
     lines = run("-c", RUN, build.rpartition(".")[0], *cases).splitlines()
-    differences = dict(zip(CASES, (float(line.rpartition(" ")[2]) for line in lines), strict=True))
+    kinds = [*CASES, "rounded, depth 2", "rounded, depth 5"]
+    differences = dict(zip(kinds, (float(line.rpartition(" ")[2]) for line in lines), strict=True))
     assert max(differences.values()) < TOLERANCE, differences
