@@ -30,7 +30,7 @@ GIVEN: dict[str, dict[str, Any]] = {
         "samples": "config/samples-nuclei.tsv",
         "classes": TWO,
         "split": SPLIT,
-        "objects": {"class": "object", "shrink": 3},
+        "objects": {"class": "object"},
     },
     "rare": {
         "samples": "config/samples-rare.tsv",
@@ -42,7 +42,7 @@ GIVEN: dict[str, dict[str, Any]] = {
         "samples": "own.tsv",
         "classes": TWO,
         "split": {"folds": 5},
-        "objects": {"class": "object", "shrink": 3},
+        "objects": {"class": "object"},
         "prediction": {"min_area_um2": 200},
     },
 }
@@ -54,6 +54,7 @@ BY_HAND: dict[str, dict[str, Any]] = {
     },
     "nuclei": {
         "tiles": {"size": 128, "stride": 128, "mpp": 0.5},
+        "objects": {"class": "object", "shrink": 3},
         "unet": {"depth": 3, "wf": 4},
         "training": {"batch_size": 8, "class_weights": "none"},
     },
@@ -64,8 +65,9 @@ BY_HAND: dict[str, dict[str, Any]] = {
     },
     "own": {
         "tiles": {"size": 192, "stride": 96, "mpp": 1.5},
+        "objects": {"class": "object", "shrink": 6},
         "unet": {"depth": 5, "wf": 4},
-        "training": {"class_weights": "none"},
+        "training": {"batch_size": 8, "class_weights": "none"},
     },
 }
 SCORES = ("dice", "object_f1", "object_dice")

@@ -21,8 +21,7 @@ if str(SCRIPTS) not in sys.path:
 from pathseg.digests import code_digest, digest
 from pathseg.errors import PathsegError
 from pathseg.cohort.project import Rows, check_folder, read_project, refuse_other_models
-from pathseg.cohort.plans import plan_is_of, planned_keys
-from pathseg.cohort.settings import object_classes
+from pathseg.cohort.plans import object_classes, plan_is_of, planned_keys
 from pathseg.cohort.splitting import divided
 
 DEMO = "results/demo"

@@ -20,8 +20,10 @@ if __name__ == "__main__":
     if changes := note_parts(params.parts_file, params.parts, params.split):
         log.warning(as_list(changes))
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
-    labelling = LabelSettings(params.classes, params.ignore_value, params.outside, params.objects)
-    tiles = with_plan(params.tiles, files.get("plan"), "tiles")
+    plan = files.get("plan")
+    tiles = with_plan(params.tiles, plan, "tiles")
+    objects = params.objects and with_plan(params.objects, plan, "objects")
+    labelling = LabelSettings(params.classes, params.ignore_value, params.outside, objects)
     with atomic_path(snakemake.output.database) as temporary:
         count = build(temporary, rows, TileSettings(**tiles), labelling, params.database, snakemake.threads)
     log.info("%s: %d tiles of %d images", snakemake.output.database, count, len(rows))

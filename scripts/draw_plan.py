@@ -66,7 +66,6 @@ if __name__ == "__main__":
     experiment = max(whole["experiments"].values(), key=lambda experiment: experiment["unet"]["depth"])
     training = [row for row in rows if row["part"] not in ("val", "test")]
     example = example_of(training, learned, whole["tiles"], settings)
-    save_figure(
-        draw_plan(images, learned, parts, settings["classes"], example, whole["tiles"], experiment), output.figure
-    )
+    planned = {block: whole[block] for block in ("tiles", "objects") if whole[block]} | experiment
+    save_figure(draw_plan(images, learned, parts, settings["classes"], example, planned), output.figure)
     log.info("%s: %d settings were planned, %d warnings", output.configuration, len(plan["reasons"]), len(found))

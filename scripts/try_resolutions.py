@@ -81,7 +81,8 @@ class Trials:
         plan = choose(asked | {"tiles": asked["tiles"] | {"mpp": mpp}}, self._cohort).settings
         experiment = plan["experiments"][self._params.experiment]
         cutting = TileSettings(**self._params.tiles | plan["tiles"])
-        labelling = LabelSettings(*self._labelling(), self._params.objects)
+        objects = self._params.objects and self._params.objects | plan["objects"]
+        labelling = LabelSettings(*self._labelling(), objects)
         paths = [folder / name for name in ("training.h5", "held_out.h5")]
         for path, rows in zip(paths, self._rows, strict=True):
             build(path, rows, cutting, labelling, WITHOUT, self._threads)

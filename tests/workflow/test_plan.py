@@ -110,6 +110,18 @@ def test_an_experiment_goes_before_the_plan(planned, tmp_path):
     }
 
 
+def test_how_wide_the_rim_of_objects_is_follows_the_plan(planned, tmp_path):
+    copy = planned.copy(tmp_path / "copy")
+    copy.configure(objects={"class": "epithelium"})
+    copy.snakemake("plan", "results/databases/train.h5")
+    shrink = plan_of(copy)["settings"]["objects"]["shrink"]
+    with TileDatabase(copy.folder / "results/databases/train.h5") as database:
+        assert database.attributes["objects"] == {"classes": ["epithelium"], "shrink": shrink}
+    page = yaml.safe_load((copy.folder / "results/plan/plan.yaml").read_text())
+    assert page["objects"] == {"class": "epithelium", "shrink": shrink, "map": False}
+    assert page["training"]["class_weights"] == "none"
+
+
 def test_resolutions_are_tried_on_training_patients_alone_and_the_plan_follows(planned, tmp_path):
     assert not (planned.folder / "results/plan/trials.tsv").exists()
     copy = planned.copy(tmp_path / "copy")

@@ -18,11 +18,23 @@ AUTO = "auto"
 # Keys that can be planned, by their block.
 PLANNABLE = {
     "tiles": ("mpp", "size", "stride"),
+    "objects": ("shrink",),
     "unet": ("depth", "wf"),
     "training": ("epochs", "batch_size", "class_weights", "sampling"),
 }
 # What else of these blocks a plan hangs on.
-PLANNED_AROUND = {"tiles": ("resize", "pad"), "unet": ("padding", "up_mode"), "training": ("augmentation",)}
+PLANNED_AROUND = {
+    "tiles": ("resize", "pad"),
+    "objects": ("class",),
+    "unet": ("padding", "up_mode"),
+    "training": ("augmentation",),
+}
+
+
+def object_classes(objects: Settings | None) -> list[str]:
+    """Return the classes whose objects are told apart."""
+    names = objects["class"] if objects else []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def leave_to_plan(config: Settings) -> Settings:
@@ -36,6 +48,8 @@ def leave_to_plan(config: Settings) -> Settings:
         return config
     filled = dict(config)
     for block, keys in PLANNABLE.items():
+        if block == "objects" and not config.get("objects"):
+            continue
         left_out = dict.fromkeys(keys, AUTO)
         filled[block] = left_out | {key: value for key, value in config.get(block, {}).items() if value is not None}
     return filled
@@ -69,13 +83,13 @@ def fill_tiles(tiles: Settings, experiments: dict[str, Settings]) -> list[str]:
 
 def planned_keys(settings: Settings) -> Iterator[str]:
     """Yield the keys that are left to the plan, as `tiles.mpp` or `experiments.NAME.unet.depth`."""
-    blocks = {"tiles": settings["tiles"]}
+    blocks = {"tiles": settings["tiles"], "objects": settings["objects"] or {}}
     for name, experiment in settings["experiments"].items():
         blocks |= {f"experiments.{name}.{block}": values for block, values in experiment.items()}
     for place, values in blocks.items():
         for key in PLANNABLE[place.rpartition(".")[2]]:
             # How many epochs fit into a time is known where they are trained.
-            if values[key] == AUTO and not (key == "epochs" and values["minutes"]):
+            if values.get(key) == AUTO and not (key == "epochs" and values["minutes"]):
                 yield f"{place}.{key}"
 
 
@@ -92,8 +106,8 @@ def plan_is_of(settings: Settings) -> Settings:
     }
     return {
         "tiles": of_block("tiles", settings["tiles"]),
+        "objects": settings["objects"] and of_block("objects", settings["objects"]),
         "experiments": experiments,
-        "told_apart": settings["objects"] is not None,
     }
 
 
@@ -107,7 +121,7 @@ def with_plan(settings: Settings, plan: str | None, *place: str) -> Settings:
     plan
         File of the rule plan_settings; None or nothing where all is given.
     place
-        Where the block is: `tiles`, or `experiments`, its name and `unet` or `training`.
+        Where the block is: `tiles`, `objects`, or `experiments`, its name and `unet` or `training`.
     """
     if not plan:
         return settings
@@ -125,11 +139,12 @@ def whole_plan(settings: Settings, plan: str | None) -> Settings:
     if not plan:
         return settings
     tiles = with_plan(settings["tiles"], plan, "tiles")
+    objects = settings["objects"] and with_plan(settings["objects"], plan, "objects")
     experiments = {
         name: {block: with_plan(values, plan, "experiments", name, block) for block, values in experiment.items()}
         for name, experiment in settings["experiments"].items()
     }
-    whole = settings | {"tiles": tiles, "experiments": experiments}
+    whole = settings | {"tiles": tiles, "objects": objects, "experiments": experiments}
     for block in ("unet", "training"):
         left = [key for key in PLANNABLE[block] if settings[block][key] == AUTO]
         whole[block] = settings[block] | {key: experiments[_first(settings, block, key)][block][key] for key in left}

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from pathseg.cohort.plans import AUTO, PLANNABLE, fill_tiles, leave_to_plan
+from pathseg.cohort.plans import AUTO, PLANNABLE, fill_tiles, leave_to_plan, object_classes
 from pathseg.colors import default_color
 from pathseg.errors import ConfigError, as_list
 from pathseg.geometry import convolutions, unet_output_size
@@ -257,7 +257,7 @@ def _take_budget(training: Settings, given: Settings) -> None:
 
 def _plan_nothing(settings: Settings, schema: dict[str, Any]) -> None:
     """Give what is left to a plan its default: a given model was trained, and nothing is planned."""
-    blocks = [(block, settings[block]) for block in PLANNABLE]
+    blocks = [(block, settings[block] or {}) for block in PLANNABLE]
     blocks += [(block, values) for each in settings["experiments"].values() for block, values in (each or {}).items()]
     for block, values in blocks:
         for key in PLANNABLE[block]:
@@ -326,12 +326,6 @@ def _measured_contradictions(measurements: Settings, names: list[str]) -> list[s
             "border a band ends"
         )
     return errors
-
-
-def object_classes(objects: Settings | None) -> list[str]:
-    """Return the classes whose objects are told apart."""
-    names = objects["class"] if objects else []
-    return [names] if isinstance(names, str) else list(names)
 
 
 def twin_errors(what: str, names: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pathseg.cohort.plans import AUTO, PLANNABLE, fill_tiles
+from pathseg.cohort.plans import AUTO, PLANNABLE, fill_tiles, object_classes
 from pathseg.errors import ConfigError, counted
 from pathseg.geometry import field_of_view, tile_starts, unet_output_size
 from pathseg.planning.measures import ImageMeasures
@@ -28,6 +28,9 @@ GAP_PIXELS = 2
 SURROUNDINGS = 2
 DEPTHS = (4, 5, 6)
 LEAST_SIDE, MOST_SIDE = 64, 256
+# Insides lie SHRINK * sqrt(width) from the rim of objects, all in pixels: glands need a wider rim than nuclei, of which
+# it would leave nothing.
+SHRINK, SHRINKS = 0.75, (2, 12)
 # Above so many tiles they do not overlap.
 MANY_TILES = 20_000
 # A wider network is for so many patients.
@@ -118,7 +121,8 @@ class Plan:
     Attributes
     ----------
     settings : dict
-        `tiles`, and `experiments` with `unet` and `training` of each: their keys that can be planned, all with values.
+        `tiles`, `objects` (None for none), and `experiments` with `unet` and `training` of each: their keys that can be
+        planned, all with values.
     reasons : dict
         Of each planned key, such as `tiles.mpp` or `experiments.default.unet.depth`.
     """
@@ -145,7 +149,7 @@ def choose(asked: Settings, cohort: Cohort, tried: tuple[float, str] | None = No
         If nothing fits what is given.
     """
     settings = copy.deepcopy(asked)
-    tiles, experiments = settings["tiles"], settings["experiments"]
+    tiles, objects, experiments = settings["tiles"], settings["objects"], settings["experiments"]
     reasons: dict[str, str] = {}
 
     def plan(values: Settings, place: str, key: str, found: Callable[[], tuple[Any, str]]) -> None:
@@ -154,6 +158,8 @@ def choose(asked: Settings, cohort: Cohort, tried: tuple[float, str] | None = No
 
     plan(tiles, "tiles", "mpp", lambda: tried or resolution(cohort))
     mpp = tiles["mpp"] or cohort.finest / tiles["resize"]
+    if objects:
+        plan(objects, "objects", "shrink", lambda: shrink(cohort, mpp, object_classes(objects)))
     for name, experiment in experiments.items():
         unet, place = experiment["unet"], f"experiments.{name}.unet"
         sides = [side for side in (tiles["size"], _crop(experiment)) if side not in (AUTO, 0)]
@@ -170,7 +176,7 @@ def choose(asked: Settings, cohort: Cohort, tried: tuple[float, str] | None = No
         plan(training, place, "batch_size", partial(batch_size, side, experiment["unet"]["wf"], count))
         if not training["minutes"]:
             plan(training, place, "epochs", partial(epochs, count, training["batch_size"]))
-        plan(training, place, "class_weights", partial(class_weights, cohort, asked["told_apart"]))
+        plan(training, place, "class_weights", partial(class_weights, cohort, bool(objects)))
         plan(training, place, "sampling", lambda: sampling(cohort))
     return Plan(_planned_alone(settings), reasons)
 
@@ -192,6 +198,7 @@ def _planned_alone(settings: Settings) -> Settings:
     }
     return {
         "tiles": of_block("tiles", settings["tiles"]) | {"pad": settings["tiles"]["pad"]},
+        "objects": settings["objects"] and of_block("objects", settings["objects"]),
         "experiments": experiments,
     }
 
@@ -218,6 +225,16 @@ def resolution(cohort: Cohort) -> tuple[float, str]:
 def rounded(value: float) -> float:
     """Return a number with two digits."""
     return float(f"{value:.2g}")
+
+
+def shrink(cohort: Cohort, mpp: float, names: list[str]) -> tuple[int, str]:
+    """Return how far insides lie from the rim of objects of these classes, in pixels, and why."""
+    across = [cohort.widths[name] / mpp for name in names if name in cohort.widths]
+    if not across:
+        return SHRINKS[0], "there are too few objects to measure"
+    least, most = SHRINKS
+    value = min(max(round(SHRINK * math.sqrt(min(across))), least), most)
+    return value, f"objects are {min(across):.0f} pixels wide"
 
 
 def depth(cohort: Cohort, mpp: float, given: list[int], padding: bool) -> tuple[int, str]:

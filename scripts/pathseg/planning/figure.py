@@ -30,8 +30,7 @@ def draw_plan(
     parts: list[str],
     classes: list[dict[str, Any]],
     example: tuple[str, np.ndarray, np.ndarray],
-    tiles: dict[str, Any],
-    experiment: dict[str, Any],
+    planned: dict[str, dict[str, Any]],
 ) -> Figure:
     """Draw a plan.
 
@@ -45,10 +44,8 @@ def draw_plan(
         The configuration's classes.
     example
         Name of an image, its pixels at the planned resolution uint8 [H, W, 3], and their class indices [H, W].
-    tiles
-        Planned `tiles`.
-    experiment
-        Planned `unet` and `training` of the experiment that is drawn.
+    planned
+        `tiles`, `objects` if there are any, and `unet` and `training` of the experiment that is drawn.
     """
     figure = Figure(figsize=(15, 9.4))
     axes = figure.subplot_mosaic(
@@ -59,9 +56,10 @@ def draw_plan(
         ],
         height_ratios=[1, 1, 1.15],
     )
+    tiles = planned["tiles"]
     unit, pixel = ("px", 1 / tiles["resize"]) if tiles["resize"] else ("µm", tiles["mpp"])
-    _draw_example(axes["image"], example, tiles["size"], experiment["unet"]["depth"], unit, pixel, classes)
-    _write_plan(axes["plan"], {"tiles": tiles, **experiment})
+    _draw_example(axes["image"], example, tiles["size"], planned["unet"]["depth"], unit, pixel, classes)
+    _write_plan(axes["plan"], planned)
     _draw_widths(axes["widths"], learned, classes, unit, pixel)
     _draw_gaps(axes["gaps"], learned, unit, pixel)
     _draw_shares(axes["shares"], images, parts, classes)
@@ -110,9 +108,10 @@ def _draw_example(
 def _write_plan(axes: Axes, settings: dict[str, dict[str, Any]]) -> None:
     """Write the settings that can be planned, block by block."""
     axes.axis("off")
-    for column, (block, keys) in enumerate(PLANNABLE.items()):
+    shown = {block: keys for block, keys in PLANNABLE.items() if block in settings}
+    for column, (block, keys) in enumerate(shown.items()):
         lines = [block, *(f"  {key}: {settings[block][key]}" for key in keys)]
-        axes.text(0.33 * column, 0.95, "\n".join(lines), va="top", linespacing=1.6, transform=axes.transAxes)
+        axes.text(column / len(shown), 0.95, "\n".join(lines), va="top", linespacing=1.6, transform=axes.transAxes)
 
 
 def _draw_widths(

@@ -84,6 +84,17 @@ def test_what_is_left_out_is_planned_where_no_resolution_is_given():
     assert settings["experiments"]["default"]["unet"]["depth"] == 4
 
 
+def test_the_shrink_of_objects_is_planned_with_the_rest():
+    objects = {"class": CLASSES[1]["name"]}
+
+    def shrink(**given):
+        return load_settings(TRAINED | {"objects": objects} | given, SCHEMA)["objects"]["shrink"]
+
+    assert shrink() == shrink(tiles={"mpp": 1.0}, objects=objects | {"shrink": "auto"}) == "auto"
+    assert shrink(objects=objects | {"shrink": 5}) == 5
+    assert shrink(tiles={"mpp": 1.0}) == shrink(model="a.pt", objects=objects | {"shrink": "auto"}) == 3
+
+
 @pytest.mark.parametrize("tiles", [{"mpp": 1.0}, {"resize": 0.5}])
 def test_with_a_resolution_only_what_says_auto_is_planned(tiles):
     assert not list(planned_keys(load_settings(TRAINED | {"tiles": tiles}, SCHEMA)))

@@ -55,6 +55,33 @@ def test_classes_are_weighted_unless_objects_are_told_apart(objects, weights):
     assert training["class_weights"] == weights
 
 
+@pytest.mark.parametrize(
+    ("what", "measured", "mpp", "shrink"),
+    [
+        ("nuclei", cohort(8, 4, 0.25), 0.5, 3),
+        ("glands", cohort(108, 7.3, 0.62), 1.9, 6),
+        ("specks", cohort(1, 4, 0.25), 0.5, 2),
+        ("lobes", cohort(2000, 100, 0.25), 2.0, 12),
+        ("too few to measure", cohort(None), 1.0, 2),
+    ],
+)
+def test_insides_lie_as_far_from_the_rim_as_objects_are_wide(what, measured, mpp, shrink):
+    plan = planned(measured, tiles={"mpp": mpp}, objects={"class": CLASSES[1]["name"], "shrink": AUTO})
+    assert plan.settings["objects"] == {"shrink": shrink}, what
+    assert set(plan.reasons) == {"objects.shrink"}
+
+
+def test_classes_whose_objects_are_not_told_apart_change_no_shrink():
+    classes = [*CLASSES, {"name": "nucleus", "mask_value": 9}]
+    measured = dataclasses.replace(cohort(108), widths={"epithelium": 108.0, "nucleus": 8.0})
+
+    def found(name):
+        config = {"classes": classes, "tiles": {"mpp": 1.9}, "objects": {"class": name, "shrink": AUTO}}
+        return planned(measured, **config).settings["objects"]["shrink"]
+
+    assert (found("epithelium"), found("nucleus"), found(["epithelium", "nucleus"])) == (6, 2, 2)
+
+
 def test_what_is_nowhere_is_not_looked_for():
     of = dataclasses.replace(cohort(), shares={"stroma": 0.6, "epithelium": 0.4, "tumour": 0.0})
     assert planned(of).settings["experiments"]["default"]["training"]["sampling"] == "uniform"
@@ -81,6 +108,8 @@ def configurations(draw):
     training |= {"class_weights": st.sampled_from([AUTO, "none", [1, 3]])}
     for name, keys in (("tiles", tiles), ("unet", unet), ("training", training)):
         config[name] = draw(st.fixed_dictionaries({}, optional=keys))
+    objects = st.fixed_dictionaries({"class": st.just("epithelium")}, optional={"shrink": st.sampled_from([AUTO, 4])})
+    config["objects"] = draw(st.none() | objects)
     if draw(st.booleans()):
         config["tiles"].pop("mpp", None)
         config["tiles"]["resize"] = 0.5
@@ -112,6 +141,9 @@ def test_whatever_is_given_the_plan_is_a_good_configuration_or_says_what_contrad
         for block, values in experiment.items():
             assert all(before[block][key] in (value, AUTO) for key, value in values.items())
     assert all(asked["tiles"][key] in (value, AUTO, None) for key, value in plan["tiles"].items())
+    if asked["objects"]:
+        assert asked["objects"]["shrink"] in (plan["objects"]["shrink"], AUTO)
+        given["objects"] = asked["objects"] | plan["objects"]
     again = load_settings(SHORTEST | given, SCHEMA)
     assert not list(planned_keys(again))
     assert again["tiles"] == given["tiles"]
@@ -131,7 +163,7 @@ def test_a_rare_class_is_looked_for():
 
 
 def test_each_planned_value_has_a_reason_and_no_given_one():
-    settings = load_settings(SHORTEST | {"unet": {"depth": 4}}, SCHEMA)
+    settings = load_settings(SHORTEST | {"unet": {"depth": 4}, "objects": {"class": "epithelium"}}, SCHEMA)
     assert set(choose(plan_is_of(settings), cohort()).reasons) == set(planned_keys(settings))
     assert "experiments.default.unet.depth" not in set(planned_keys(settings))
 
