@@ -111,7 +111,9 @@ def _write_plan(axes: Axes, settings: dict[str, dict[str, Any]]) -> None:
     shown = {block: keys for block, keys in PLANNABLE.items() if block in settings}
     for column, (block, keys) in enumerate(shown.items()):
         lines = [block, *(f"  {key}: {settings[block][key]}" for key in keys)]
-        axes.text(0.92 * column / len(shown), 0.95, "\n".join(lines), va="top", linespacing=1.6, transform=axes.transAxes)
+        axes.text(
+            0.92 * column / len(shown), 0.95, "\n".join(lines), va="top", linespacing=1.6, transform=axes.transAxes
+        )
 
 
 def _draw_widths(

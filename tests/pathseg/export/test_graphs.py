@@ -11,11 +11,14 @@ from export_networks import network_of, rounded_network, sizes_of
 from pathseg.errors import CheckpointError
 from pathseg.export import graphs
 from pathseg.export.graphs import (
+    TOLERANCE,
+    WIDENED_FROM,
     ProbabilityGraph,
     export_for_opencv,
     export_graph,
-    largest_difference,
+    pictures,
     probabilities_of,
+    rounding,
     widen,
 )
 
@@ -53,15 +56,35 @@ def test_a_graph_of_any_size_takes_batches(tmp_path, rng):
     np.testing.assert_allclose(cut[inner], found[inner], atol=1e-4)
 
 
-@pytest.mark.parametrize("depth", [2, 4])
-def test_what_opencv_would_round_is_written_so_that_it_does_not(tmp_path, depth):
-    networks, path = [rounded_network(depth=depth)], tmp_path / "m.onnx"
+@pytest.mark.parametrize(("depth", "certain"), [(2, 0), (4, 0), (4, 200)])
+def test_what_opencv_would_round_is_written_so_that_it_does_not(tmp_path, depth, certain):
+    """Also of a network that is sure of one class in all that is tried: its probabilities do not show it."""
+    networks, path = [rounded_network(30, depth=depth)], tmp_path / "m.onnx"
+    with torch.no_grad():
+        networks[0].last.bias[0] += certain
     border, side = sizes_of(networks)
     export_graph(ProbabilityGraph(networks), path, side)
-    assert largest_difference(path, networks, side, border) > graphs.WIDENED_FROM
     narrow = path.stat().st_size
-    assert export_for_opencv(networks, path, side, border) < graphs.WIDENED_FROM
+    assert rounding(networks, "m.onnx", side, border) >= WIDENED_FROM
+    assert export_for_opencv(networks, path, side, border) < TOLERANCE
     assert path.stat().st_size > 1.4 * narrow
+
+
+@pytest.mark.parametrize("padding", [True, False])
+def test_what_opencv_does_not_round_stays_fast(tmp_path, padding):
+    networks, path = [network_of(0, depth=3, padding=padding), network_of(1, depth=2, padding=padding)], tmp_path / "m"
+    border, side = sizes_of(networks)
+    export_graph(ProbabilityGraph(networks), path, side)
+    narrow = path.stat().st_size
+    export_for_opencv(networks, path, side, border)
+    assert path.stat().st_size == narrow
+
+
+def test_a_graph_is_tried_on_noise_tissue_and_glass():
+    noise, tissue, glass = pictures(64)
+    assert all(((picture == picture.round()) & (picture >= 0) & (picture <= 255)).all() for picture in (noise, tissue))
+    assert np.ptp(glass) == 0 < np.abs(np.diff(tissue)).mean() < np.abs(np.diff(noise)).mean() / 4
+    assert tissue[0, 1].mean() < tissue[0, 0].mean()
 
 
 @pytest.mark.parametrize("padding", [True, False])
