@@ -111,9 +111,11 @@ class Coverage:
     def part(self, y: int, x: int, height: int, width: int) -> np.ndarray:
         """Return a rectangle of the mask at the view's size, which lies inside the view: bool [height, width]."""
         rows, columns = self._rows[y : y + height], self._columns[x : x + width]
-        if not self.mask[rows[0] : rows[-1] + 1].any():
+        cells = self.mask[rows[0] : rows[-1] + 1]
+        if not cells.any():
             return np.zeros((height, width), bool)
-        return self.mask[np.ix_(rows, columns)]
+        # Few rows are widened; then whole rows are copied.
+        return cells[:, columns][rows - rows[0]]
 
     def extent(self, y: int, x: int, height: int, width: int) -> tuple[int, int, int, int] | None:
         """Return (y0, x0, y1, x1) that encloses the tissue in a rectangle, all in pixels of the view; None if none."""
