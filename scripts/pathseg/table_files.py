@@ -29,7 +29,8 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="data:,">
 <style>
 body {{ margin: 24px; font: 14px/1.4 system-ui, sans-serif; color: #222; }}
-table {{ border-collapse: collapse; }}
+table {{ border-collapse: collapse; width: max-content; }}
+td {{ max-width: 48ch; overflow-wrap: anywhere; }}
 th, td {{ padding: 4px 12px; border-bottom: 1px solid #ddd; text-align: left; font-variant-numeric: tabular-nums; }}
 th {{ position: sticky; top: 0; background: #f0f0f0; }}
 tr:hover td {{ background: #f7f7f7; }}
