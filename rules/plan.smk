@@ -117,7 +117,14 @@ rule draw_plan:
         "../scripts/draw_plan.py"
 
 
+def plan_is_given():
+    """Return whether the file that the plan would write is the configuration."""
+    written = Path(rules.draw_plan.output.configuration).resolve()
+    return written in [Path(file).resolve() for file in workflow.configfiles]
+
+
 rule plan:
     """Settings that are left out, planned, with a figure: results/plan."""
     input:
-        branch(MODELS, otherwise=rules.plan_settings.output + rules.draw_plan.output),
+        # A plan that is given as the configuration stays, with its reasons.
+        branch(MODELS or plan_is_given(), otherwise=rules.plan_settings.output + rules.draw_plan.output),

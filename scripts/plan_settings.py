@@ -27,7 +27,7 @@ if __name__ == "__main__":
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     images = measure_images(rows, params.labelling | params.asked, snakemake.threads)
     names = [class_["name"] for class_ in params.labelling["classes"]]
-    cohort = summed_up(images, names, not params.asked["tiles"]["resize"], params.folds)
+    cohort = summed_up(images, names, params.asked, params.folds)
     tried = choice(read_table(files.trials, COLUMNS)) if files.get("trials") else None
     plan = choose(params.asked, cohort, tried)
     measured = asdict(cohort) | {"sides": cohort.sides.tolist()}

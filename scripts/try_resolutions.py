@@ -157,7 +157,7 @@ if __name__ == "__main__":
         (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
         prepare_gpu(device, same_shapes=True)
         parts = [row for row in rows if row["patient"] not in judged], [row for row in rows if row["patient"] in judged]
-        trials = Trials(params, summed_up(images, names, True, params.folds), parts, device, snakemake.threads)
+        trials = Trials(params, summed_up(images, names, params.asked, params.folds), parts, device, snakemake.threads)
         table = trials.run(params.minutes, Path(snakemake.output.trials).parent)
     else:
         log.warning("no resolution is tried out, because there are fewer than three training patients")

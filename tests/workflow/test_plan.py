@@ -78,6 +78,8 @@ def test_the_plan_is_a_configuration_that_plans_nothing(planned, tmp_path):
     jobs = copy.planned("--configfile", "results/plan/plan.yaml")
     assert "plan_settings" not in jobs
     assert jobs["build_database"] == 2
+    # Nor is it written over.
+    assert copy.planned("plan", "--configfile", "results/plan/plan.yaml") == {"plan": 1}
 
 
 def test_the_plan_changes_with_training_data_and_not_otherwise(planned, tmp_path):

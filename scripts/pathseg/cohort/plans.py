@@ -25,7 +25,6 @@ PLANNABLE = {
 # What else of these blocks a plan hangs on.
 PLANNED_AROUND = {
     "tiles": ("resize", "pad"),
-    "objects": ("class",),
     "unet": ("padding", "up_mode"),
     "training": ("augmentation",),
 }
@@ -100,13 +99,14 @@ def plan_is_of(settings: Settings) -> Settings:
         hangs_on = {key: values[key] for key in (*PLANNABLE[block], *PLANNED_AROUND[block])}
         return hangs_on | ({"minutes": values["minutes"] is not None} if block == "training" else {})
 
+    objects = settings["objects"]
     experiments = {
         name: {block: of_block(block, values) for block, values in experiment.items()}
         for name, experiment in settings["experiments"].items()
     }
     return {
         "tiles": of_block("tiles", settings["tiles"]),
-        "objects": settings["objects"] and of_block("objects", settings["objects"]),
+        "objects": objects and {"classes": object_classes(objects), "shrink": objects["shrink"]},
         "experiments": experiments,
     }
 

@@ -82,6 +82,11 @@ def start_from(network: UNet, path: str, classes: list[str], attributes: dict[st
     for key in ("mpp", "resize"):
         if model[key] and model[key] != attributes[key]:
             logger.warning("%s: was trained at %s %g, and the tiles have %s", path, key, model[key], attributes[key])
+    objects, others = attributes.get("objects"), model.get("objects")
+    if objects and others and objects["shrink"] != others["shrink"]:
+        logger.warning(
+            "%s: its insides are %d pixels from the rim, and the tiles' %d", path, others["shrink"], objects["shrink"]
+        )
     return Start(file_digest(path), model["training_images"], not_loaded)
 
 

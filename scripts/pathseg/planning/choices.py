@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pathseg.cohort.plans import AUTO, PLANNABLE, fill_tiles, object_classes
+from pathseg.cohort.plans import AUTO, PLANNABLE, fill_tiles
 from pathseg.errors import ConfigError, counted
 from pathseg.geometry import field_of_view, tile_starts, unet_output_size
 from pathseg.planning.measures import ImageMeasures
@@ -42,7 +42,7 @@ BATCH_PIXELS, BATCHES, STEP_BYTES = 2**16, (4, 16), 4 * 2**30
 STEPS, EPOCHS = 4000, (10, 400)
 # A class with a smaller share of the known area is looked for when batches are put together.
 RARE = 0.05
-# Objects of a class count if they have so much of the known area, and there are so many.
+# Objects of a class count if they have so much of the known area, or are told apart, and there are so many.
 LEAST_SHARE, LEAST_OBJECTS = 0.002, 5
 
 
@@ -81,8 +81,9 @@ class Cohort:
     trained: float
 
 
-def summed_up(images: Sequence[ImageMeasures], names: list[str], in_um: bool, folds: int | None) -> Cohort:
-    """Sum up what was measured of the training patients' images."""
+def summed_up(images: Sequence[ImageMeasures], names: list[str], asked: Settings, folds: int | None) -> Cohort:
+    """Sum up what was measured of the training patients' images; `asked` is what `plan_is_of` returns."""
+    told_apart = asked["objects"]["classes"] if asked["objects"] else []
     areas = np.sum([image.areas for image in images], axis=0)
     shares = areas / max(areas.sum(), np.finfo(float).tiny)
     widths = {}
@@ -90,12 +91,12 @@ def summed_up(images: Sequence[ImageMeasures], names: list[str], in_um: bool, fo
         of_class, weights = (
             np.concatenate([getattr(image, key)[index] for image in images]) for key in ("widths", "object_areas")
         )
-        if len(of_class) >= LEAST_OBJECTS and shares[index] >= LEAST_SHARE:
+        if len(of_class) >= LEAST_OBJECTS and (shares[index] >= LEAST_SHARE or names[index] in told_apart):
             widths[names[index]] = weighted_median(of_class, weights)
     gaps = np.concatenate([image.gaps for image in images])
     gaps = gaps[gaps > 0]
     return Cohort(
-        "µm" if in_um else "px",
+        "px" if asked["tiles"]["resize"] else "µm",
         len({image.patient for image in images}),
         len(images),
         float(np.quantile([image.mpp for image in images], 0.9, method="lower")),
@@ -159,7 +160,7 @@ def choose(asked: Settings, cohort: Cohort, tried: tuple[float, str] | None = No
     plan(tiles, "tiles", "mpp", lambda: tried or resolution(cohort))
     mpp = tiles["mpp"] or cohort.finest / tiles["resize"]
     if objects:
-        plan(objects, "objects", "shrink", lambda: shrink(cohort, mpp, object_classes(objects)))
+        plan(objects, "objects", "shrink", lambda: shrink(cohort, mpp, objects["classes"]))
     for name, experiment in experiments.items():
         unet, place = experiment["unet"], f"experiments.{name}.unet"
         sides = [side for side in (tiles["size"], _crop(experiment)) if side not in (AUTO, 0)]
@@ -229,12 +230,13 @@ def rounded(value: float) -> float:
 
 def shrink(cohort: Cohort, mpp: float, names: list[str]) -> tuple[int, str]:
     """Return how far insides lie from the rim of objects of these classes, in pixels, and why."""
-    across = [cohort.widths[name] / mpp for name in names if name in cohort.widths]
+    across = [(cohort.widths[name] / mpp, name) for name in names if name in cohort.widths]
     if not across:
         return SHRINKS[0], "there are too few objects to measure"
+    size, name = min(across)
     least, most = SHRINKS
-    value = min(max(round(SHRINK * math.sqrt(min(across))), least), most)
-    return value, f"objects are {min(across):.0f} pixels wide"
+    value = min(max(round(SHRINK * math.sqrt(size)), least), most)
+    return value, f"{'the smallest ' if len(across) > 1 else ''}objects, {name}, are {size:.0f} pixels wide"
 
 
 def depth(cohort: Cohort, mpp: float, given: list[int], padding: bool) -> tuple[int, str]:

@@ -20,7 +20,7 @@ STRANGE, VISIBLE = 4.0, 0.05
 # many pixels away.
 CLEAR_FIT, BETTER_FIT, LEAST_SHIFT = 0.04, 1.3, 4
 # Outlines on a smaller area than this, of all images of a patient in the pixels that are looked at, fit anywhere.
-LEAST_LOOKED_AT = 400_000
+LEAST_LOOKED_AT = 1_000_000
 # Sentences name so many at most.
 NAMED = 5
 

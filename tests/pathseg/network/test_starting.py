@@ -84,3 +84,12 @@ def test_the_calibration_of_a_model_is_not_learned_from(saved):
 def test_another_resolution_is_said(saved, caplog):
     start_from(UNet(depth=3, wf=2), saved(small_unet(), mpp=2.0), NAMES, TILES)
     assert "was trained at mpp 2, and the tiles have 1.0" in caplog.text
+
+
+@pytest.mark.parametrize(("shrink", "said"), [(5, True), (3, False)])
+def test_another_rim_of_objects_is_said(saved, caplog, shrink, said):
+    objects = {"classes": NAMES[1:], "shrink": shrink}
+    path = saved(small_unet(insides=True), classes=CLASSES, objects=objects)
+    network = UNet(depth=3, wf=2, insides=True)
+    start_from(network, path, NAMES, TILES | {"objects": objects | {"shrink": 3}})
+    assert ("its insides are 5 pixels from the rim, and the tiles' 3" in caplog.text) == said

@@ -10,7 +10,8 @@ from pathseg.cohort.plans import AUTO, plan_is_of, planned_keys
 from pathseg.cohort.settings import load_schema, load_settings
 from pathseg.errors import ConfigError
 from pathseg.geometry import field_of_view, unet_output_size
-from pathseg.planning.choices import Cohort, choose, rounded, weighted_median
+from pathseg.planning.choices import Cohort, choose, rounded, summed_up, weighted_median
+from pathseg.planning.measures import ImageMeasures
 
 SCHEMA = load_schema(ROOT / "config" / "schemas" / "config.schema.yaml")
 SHORTEST = {"samples": "samples.tsv", "classes": CLASSES}
@@ -69,6 +70,19 @@ def test_insides_lie_as_far_from_the_rim_as_objects_are_wide(what, measured, mpp
     plan = planned(measured, tiles={"mpp": mpp}, objects={"class": CLASSES[1]["name"], "shrink": AUTO})
     assert plan.settings["objects"] == {"shrink": shrink}, what
     assert set(plan.reasons) == {"objects.shrink"}
+
+
+def test_objects_that_are_told_apart_are_measured_however_rare_they_are():
+    nothing = np.empty(0)
+    of = [[nothing, np.full(6, value)] for value in (8.0, 50.0)]
+    areas, color = np.array([1e6, 300.0]), np.full(3, np.nan)
+    image = ImageMeasures("a", "P", "train", 0.25, 1000, 1000, areas, *of, nothing, color, None, 1.0)
+
+    def widths(objects):
+        asked = plan_is_of(load_settings(SHORTEST | {"objects": objects}, SCHEMA))
+        return summed_up([image], ["stroma", "epithelium"], asked, None).widths
+
+    assert (widths(None), widths({"class": "epithelium"})) == ({}, {"epithelium": 8.0})
 
 
 def test_classes_whose_objects_are_not_told_apart_change_no_shrink():

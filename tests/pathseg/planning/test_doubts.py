@@ -7,7 +7,7 @@ from pathseg.planning.measures import FARTHEST, ImageMeasures
 NAMES = ["stroma", "epithelium"]
 
 
-def image(part, patient, *, areas=(50.0, 50.0), mpp=0.5, color=(0.3, 0.5, 0.4), peak=(0, 0), side=400):
+def image(part, patient, *, areas=(50.0, 50.0), mpp=0.5, color=(0.3, 0.5, 0.4), peak=(0, 0), side=550):
     """Return what may be measured of an image; `peak` is where its mask would fit best, (x, y) in pixels."""
     fits = np.zeros((2 * FARTHEST + 1, 2 * FARTHEST + 1))
     fits[FARTHEST + peak[1], FARTHEST + peak[0]] = 0.1
@@ -46,7 +46,7 @@ def test_a_good_cohort_is_not_doubted():
 
 
 def test_what_shows_nothing_is_not_said():
-    assert said([*good(), image("test", "P12", peak=(-8, 6), side=300)]) == []
+    assert said([*good(), image("test", "P12", peak=(-8, 6), side=450)]) == []
     two = [image("val", "P6", areas=(60.0, 60.0)), image("val", "P7", areas=(40.0, 40.0))]
     kept = [one for one in good() if one.part != "val"]
     assert said([*kept, *two]) == ["val has 2 patients: what is learned or scored there says little about the next one"]
