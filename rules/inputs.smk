@@ -96,6 +96,12 @@ def instances_of_training(wildcards):
     return own_files(learned_from(), "instances")
 
 
+def plan_is_given():
+    """Return whether the file that the plan would write is the configuration."""
+    written = Path(rules.draw_plan.output.configuration).resolve()
+    return written in [Path(file).resolve() for file in workflow.configfiles]
+
+
 def plan_of_project(wildcards):
     """Return what says the settings that are left out; nothing if all are given."""
     return made(rules.plan_settings.output.settings)[0] if PLANNED else []

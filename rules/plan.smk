@@ -117,12 +117,6 @@ rule draw_plan:
         "../scripts/draw_plan.py"
 
 
-def plan_is_given():
-    """Return whether the file that the plan would write is the configuration."""
-    written = Path(rules.draw_plan.output.configuration).resolve()
-    return written in [Path(file).resolve() for file in workflow.configfiles]
-
-
 rule plan:
     """Settings that are left out, planned, with a figure: results/plan."""
     input:
