@@ -22,7 +22,7 @@ if __name__ == "__main__":
     rows = with_files(params.rows, files.images, files.masks, files.get("instances", []))
     plan = files.get("plan")
     tiles = with_plan(params.tiles, plan, "tiles")
-    objects = params.objects and with_plan(params.objects, plan, "objects")
+    objects = with_plan(params.objects, plan, "objects")
     labelling = LabelSettings(params.classes, params.ignore_value, params.outside, objects)
     with atomic_path(snakemake.output.database) as temporary:
         count = build(temporary, rows, TileSettings(**tiles), labelling, params.database, snakemake.threads)

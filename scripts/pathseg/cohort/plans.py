@@ -23,11 +23,7 @@ PLANNABLE = {
     "training": ("epochs", "batch_size", "class_weights", "sampling"),
 }
 # What else of these blocks a plan hangs on.
-PLANNED_AROUND = {
-    "tiles": ("resize", "pad"),
-    "unet": ("padding", "up_mode"),
-    "training": ("augmentation",),
-}
+PLANNED_AROUND = {"tiles": ("resize", "pad"), "unet": ("padding", "up_mode"), "training": ("augmentation",)}
 
 
 def object_classes(objects: Settings | None) -> list[str]:
@@ -82,13 +78,13 @@ def fill_tiles(tiles: Settings, experiments: dict[str, Settings]) -> list[str]:
 
 def planned_keys(settings: Settings) -> Iterator[str]:
     """Yield the keys that are left to the plan, as `tiles.mpp` or `experiments.NAME.unet.depth`."""
-    blocks = {"tiles": settings["tiles"], "objects": settings["objects"] or {}}
+    blocks = {block: settings[block] for block in ("tiles", "objects") if settings[block]}
     for name, experiment in settings["experiments"].items():
         blocks |= {f"experiments.{name}.{block}": values for block, values in experiment.items()}
     for place, values in blocks.items():
         for key in PLANNABLE[place.rpartition(".")[2]]:
             # How many epochs fit into a time is known where they are trained.
-            if values.get(key) == AUTO and not (key == "epochs" and values["minutes"]):
+            if values[key] == AUTO and not (key == "epochs" and values["minutes"]):
                 yield f"{place}.{key}"
 
 
@@ -117,13 +113,13 @@ def with_plan(settings: Settings, plan: str | None, *place: str) -> Settings:
     Parameters
     ----------
     settings
-        As the configuration has them, perhaps with values that are `auto`.
+        As the configuration has them, perhaps with values that are `auto`; what is not there stays so.
     plan
         File of the rule plan_settings; None or nothing where all is given.
     place
         Where the block is: `tiles`, `objects`, or `experiments`, its name and `unet` or `training`.
     """
-    if not plan:
+    if not plan or not settings:
         return settings
     planned = read_plan(plan)["settings"]
     for key in place:
@@ -139,7 +135,7 @@ def whole_plan(settings: Settings, plan: str | None) -> Settings:
     if not plan:
         return settings
     tiles = with_plan(settings["tiles"], plan, "tiles")
-    objects = settings["objects"] and with_plan(settings["objects"], plan, "objects")
+    objects = with_plan(settings["objects"], plan, "objects")
     experiments = {
         name: {block: with_plan(values, plan, "experiments", name, block) for block, values in experiment.items()}
         for name, experiment in settings["experiments"].items()
