@@ -55,8 +55,8 @@ BATCHES_BETWEEN_TALKS = 8
 # Every so many steps it is looked at whether all were numbers: a GPU is waited for then.
 STEPS_BETWEEN_LOOKS = 64
 NEVER = 2**62
-# Batches of an epoch over which the averaged network's batch norms take their statistics.
-NORM_BATCHES = 4
+# Training tiles, about, over which the averaged network's batch norms take their statistics.
+NORM_TILES = 64
 # Where a time is given, the share of it that measuring a step, or a validation, may take.
 MEASURED_SHARE = 0.03
 # Validation tiles that TensorBoard shows while training runs.
@@ -401,9 +401,8 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, most: int | None = None) -> RunningMetrics:
         """Score the averaged weights on the validation tiles, which are never changed, or on some of their batches."""
-        plan = self._plan(self.epoch)[:NORM_BATCHES]
         with autocast(self.device, self.dtype):
-            renew_statistics(self.averaged, (self._input(self._augmented(b)[0]) for b in self._batches(plan, 0)))
+            renew_statistics(self.averaged, (self._input(batch.images.float() / 255) for batch in self._norm_batches()))
         metrics = RunningMetrics(len(self.classes), self.device)
         parts = np.array_split(
             np.arange(len(self.validation)), math.ceil(len(self.validation) / self.settings.batch_size)
@@ -413,6 +412,18 @@ class Trainer:
             metrics.add(*self._loss_as_stored(batch))
             self._save_or_stop(number)
         return metrics.over_processes()
+
+    def _norm_batches(self) -> Iterator[Batch]:
+        """Yield this process's part of some training tiles, of all images alike and the same ones in each epoch.
+
+        They are not changed, as what is predicted is not: statistics of changed tiles do not fit it.
+        """
+        size = self.settings.batch_size
+        count = math.ceil(min(NORM_TILES, len(self.training)) / size)
+        chosen = np.linspace(0, len(self.training) - 1, min(count * size, len(self.training))).round().astype(int)
+        # Neighbours, which are alike, in different batches.
+        parts = [chosen[start::count] for start in range(count)]
+        return self.training.batches([part[shard(part)] for part in parts], self.device)
 
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         edges = None if batch.edges is None else batch.edges.float() / FULL_EDGE

@@ -145,18 +145,43 @@ def test_each_tile_is_seen_once_in_an_epoch():
 
 
 def test_averaged_weights_are_scored_with_statistics_of_their_own(folder):
-    """Those of the weights that are trained do not fit them."""
+    """Those of the weights that are trained do not fit them, nor do those of tiles that were changed."""
     trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=1))
     trainer.run()
-    trainer.epoch = 0
-    batches = trainer._batches(trainer._plan(0)[:4], 0)
-    images = [trainer._augmented(batch)[0] for batch in batches]
+    tiles = trainer.training.read(np.arange(len(trainer.training))).images.float() / 255
     averaged, first = trainer.averaged, trainer.averaged.down_path[0].block
     with torch.no_grad():
-        maps = [first[:2](batch) for batch in images]
-    means = torch.stack([values.mean(dim=(0, 2, 3)) for values in maps]).mean(dim=0)
+        means = first[:2](tiles).mean(dim=(0, 2, 3))
     torch.testing.assert_close(averaged.down_path[0].block[2].running_mean, means, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(trainer.network.down_path[0].block[2].running_mean, means, atol=1e-4)
+
+
+def test_the_same_weights_have_the_same_score_in_each_epoch(folder):
+    """Statistics of a few tiles drawn anew, and changed, made the score of a trained network jump by a tenth."""
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, epochs=1))
+    trainer.run()
+    losses = set()
+    for epoch in (0, 1, 7):
+        trainer.epoch = epoch
+        losses.add(trainer._validate().mean_loss())
+    assert len(losses) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 16, 100])
+def test_statistics_are_of_all_images(folder, batch_size, monkeypatch):
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=batch_size))
+    names = [trainer.training.name(index) for index in range(len(trainer.training))]
+    for most in (8, len(names), 1000):
+        monkeypatch.setattr(training, "NORM_TILES", most)
+        read = []
+        monkeypatch.setattr(trainer.training, "batches", lambda plan, _: read.extend(plan))
+        trainer._norm_batches()
+        chosen = np.concatenate(read)
+        assert len(set(chosen)) == len(chosen) >= min(most, len(names))
+        assert max(map(len, read)) <= batch_size
+        # Across the whole database, and neighbours in different batches.
+        assert max(np.diff(sorted(chosen)), default=1) <= math.ceil(len(names) / min(most, len(names)))
+        assert len(read) == 1 or all(min(np.diff(sorted(part)), default=2) > 1 for part in read)
 
 
 def test_state_is_written_by_time_and_at_the_end(folder, monkeypatch):
