@@ -55,8 +55,9 @@ BATCHES_BETWEEN_TALKS = 8
 # Every so many steps it is looked at whether all were numbers: a GPU is waited for then.
 STEPS_BETWEEN_LOOKS = 64
 NEVER = 2**62
-# Training tiles, about, over which the averaged network's batch norms take their statistics.
-NORM_TILES = 64
+# Training tiles, about, over which the averaged network's batch norms take their statistics, and how much larger than
+# in training the batches are: few tiles are more like each other than all are, and without gradients there is room.
+NORM_TILES, NORM_BATCHES = 128, 4
 # Where a time is given, the share of it that measuring a step, or a validation, may take.
 MEASURED_SHARE = 0.03
 # Validation tiles that TensorBoard shows while training runs.
@@ -418,7 +419,7 @@ class Trainer:
 
         They are not changed, as what is predicted is not: statistics of changed tiles do not fit it.
         """
-        size = self.settings.batch_size
+        size = NORM_BATCHES * self.settings.batch_size
         count = math.ceil(min(NORM_TILES, len(self.training)) / size)
         chosen = np.linspace(0, len(self.training) - 1, min(count * size, len(self.training))).round().astype(int)
         # Neighbours, which are alike, in different batches.
