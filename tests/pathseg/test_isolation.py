@@ -27,10 +27,11 @@ def starting():
 
 
 def test_one_process_does_all():
+    before = set(multiprocessing.active_children())
     found = list(each_alone(starting, range(5)))
     assert [item for item, _ in found] == list(range(5))
     assert len({outcome.reason for _, outcome in found} | {str(os.getpid())}) == 2
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
 
 
 @pytest.mark.parametrize(
