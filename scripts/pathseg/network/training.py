@@ -44,7 +44,7 @@ from pathseg.network.processes import (
 from pathseg.network.running_metrics import RunningMetrics, epoch_scores
 from pathseg.network.state import StateFolder, StopRequest
 from pathseg.network.unet import UNet
-from pathseg.tiles.augmentation import AugmentationParams, Fed, augment, draw_params
+from pathseg.tiles.augmentation import Augmentation, AugmentationParams, Fed, augment, draw_params
 from pathseg.tiles.batches import Batch, Tiles, epoch_plan, generator_of
 
 logger = logging.getLogger("pathseg")
@@ -249,7 +249,8 @@ class Trainer:
         """Return what a step of training takes, measured in about `limit` seconds."""
 
         def some(count: int) -> None:
-            for batch in self._batches(list(itertools.islice(itertools.cycle(self._plan(0)), count)), 0):
+            plan = list(itertools.islice(itertools.cycle(self._plan(0)), count))
+            for batch in self._batches(plan, 0, 0, self.settings.augmentation):
                 self._train_step(batch)
 
         self.network.train()
@@ -311,14 +312,14 @@ class Trainer:
         plan = epoch_plan(len(self.training), self.settings.batch_size, self.settings.seed, epoch, self._holders)
         return plan[: self._pace.steps] if self._pace else plan
 
-    def _batches(self, plan: list[np.ndarray], first: int) -> Iterator[Batch]:
-        """Yield this process's part of the batches of the running epoch from a step on, with what changes them."""
-        settings, side = self.settings, self.training.databases[0].attributes["tile_size"]
-        epoch, parts = self.epoch, [shard(indices) for indices in plan]
+    def _batches(self, plan: list[np.ndarray], epoch: int, first: int, settings: Augmentation) -> Iterator[Batch]:
+        """Yield this process's part of the batches of an epoch from a step on, with what changes them."""
+        side = self.training.databases[0].attributes["tile_size"]
+        parts = [shard(indices) for indices in plan]
 
         def draw(position: int) -> AugmentationParams:
-            generator = generator_of(settings.seed, epoch, first + position)
-            return draw_params(len(plan[position]), side, settings.augmentation, generator).of(parts[position])
+            generator = generator_of(self.settings.seed, epoch, first + position)
+            return draw_params(len(plan[position]), side, settings, generator).of(parts[position])
 
         mine = [indices[part] for indices, part in zip(plan, parts, strict=True)]
         return self.training.batches(mine, self.device, draw)
@@ -326,7 +327,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         self.network.train()
         first = self.step
-        for batch in self._batches(self._plan(self.epoch)[first:], first):
+        for batch in self._batches(self._plan(self.epoch)[first:], self.epoch, first, self.settings.augmentation):
             self._train_step(batch)
             self.step += 1
             if self.step % STEPS_BETWEEN_LOOKS == 0:
@@ -354,7 +355,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         """Train on this process's part of a batch."""
-        logits, masks, loss = self._loss(self._trained, self._augmented(batch))
+        logits, masks, loss = self._loss(self._trained, self._augmented(batch, self.settings.augmentation))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
@@ -371,9 +372,9 @@ class Trainer:
         failed = self._failed.clamp(max=self.step)
         self._failed = torch.where(torch.isfinite(watched), self._failed, failed)
 
-    def _augmented(self, batch: Batch) -> Fed:
+    def _augmented(self, batch: Batch, settings: Augmentation) -> Fed:
         assert batch.params is not None
-        return augment(batch.images, batch.masks, batch.edges, self.settings.augmentation, batch.params, batch.insides)
+        return augment(batch.images, batch.masks, batch.edges, settings, batch.params, batch.insides)
 
     def _input(self, images: Tensor) -> Tensor:
         """Return images in 0..1 as the network takes them."""
@@ -403,7 +404,7 @@ class Trainer:
     def _validate(self, most: int | None = None) -> RunningMetrics:
         """Score the averaged weights on the validation tiles, which are never changed, or on some of their batches."""
         with autocast(self.device, self.dtype):
-            renew_statistics(self.averaged, (self._input(batch.images.float() / 255) for batch in self._norm_batches()))
+            renew_statistics(self.averaged, self._norm_images())
         metrics = RunningMetrics(len(self.classes), self.device)
         parts = np.array_split(
             np.arange(len(self.validation)), math.ceil(len(self.validation) / self.settings.batch_size)
@@ -414,17 +415,20 @@ class Trainer:
             self._save_or_stop(number)
         return metrics.over_processes()
 
-    def _norm_batches(self) -> Iterator[Batch]:
-        """Yield this process's part of some training tiles, of all images alike and the same ones in each epoch.
+    def _norm_images(self) -> Iterator[Tensor]:
+        """Yield this process's part of some training tiles, of all images alike, the same ones in each epoch.
 
-        They are not changed, as what is predicted is not: statistics of changed tiles do not fit it.
+        They are mirrored and recoloured, but not resampled: what is predicted is as sharp as it was stored, and
+        statistics of smoother tiles do not fit it.
         """
+        settings = dataclasses.replace(self.settings.augmentation, rotation=0, scaling=0, elastic=0, crop=None)
         size = NORM_BATCHES * self.settings.batch_size
         count = math.ceil(min(NORM_TILES, len(self.training)) / size)
         chosen = np.linspace(0, len(self.training) - 1, min(count * size, len(self.training))).round().astype(int)
         # Neighbours, which are alike, in different batches.
         parts = [chosen[start::count] for start in range(count)]
-        return self.training.batches([part[shard(part)] for part in parts], self.device)
+        for batch in self._batches(parts, 0, 0, settings):
+            yield self._input(self._augmented(batch, settings)[0])
 
     def _loss_as_stored(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         edges = None if batch.edges is None else batch.edges.float() / FULL_EDGE
