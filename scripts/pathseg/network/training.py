@@ -421,8 +421,11 @@ class Trainer:
         They are mirrored and recoloured, but not resampled: what is predicted is as sharp as it was stored, and
         statistics of smoother tiles do not fit it.
         """
+        side = self.training.databases[0].attributes["tile_size"]
+        crop = self.settings.augmentation.crop or side
         settings = dataclasses.replace(self.settings.augmentation, rotation=0, scaling=0, elastic=0, crop=None)
-        size = NORM_BATCHES * self.settings.batch_size
+        # Whole tiles, where steps see a part of each.
+        size = math.ceil(max(NORM_BATCHES * (crop / side) ** 2, 1) * self.settings.batch_size)
         count = math.ceil(min(NORM_TILES, len(self.training)) / size)
         chosen = np.linspace(0, len(self.training) - 1, min(count * size, len(self.training))).round().astype(int)
         # Neighbours, which are alike, in different batches.

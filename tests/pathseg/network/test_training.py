@@ -180,9 +180,13 @@ def test_the_same_weights_have_the_same_score_in_each_epoch(folder):
     assert len(losses) == 1
 
 
+@pytest.mark.parametrize(("crop", "times"), [(None, 4), (24, 2.25), (8, 1)])
 @pytest.mark.parametrize("batch_size", [1, 5, 16, 100])
-def test_statistics_are_of_all_images(folder, batch_size, monkeypatch):
-    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=batch_size))
+def test_statistics_are_of_all_images(folder, batch_size, crop, times, monkeypatch):
+    """In batches of as many pixels as whole tiles have room for, where training sees a part of each."""
+    changes = dataclasses.replace(SETTINGS.augmentation, crop=crop)
+    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=batch_size, augmentation=changes))
+    assert trainer.training.databases[0].attributes["tile_size"] == 32
     names = [trainer.training.name(index) for index in range(len(trainer.training))]
     for most in (8, len(names), 1000):
         monkeypatch.setattr(training, "NORM_TILES", most)
@@ -191,7 +195,7 @@ def test_statistics_are_of_all_images(folder, batch_size, monkeypatch):
         list(trainer._norm_images())
         chosen = np.concatenate(read)
         assert len(set(chosen)) == len(chosen) >= min(most, len(names))
-        assert max(map(len, read)) <= 4 * batch_size
+        assert max(map(len, read)) <= math.ceil(times * batch_size)
         # Across the whole database, and neighbours in different batches.
         assert (min(chosen), max(chosen)) == (0, len(names) - 1)
         assert max(np.diff(sorted(chosen)), default=1) <= math.ceil(len(names) / min(most, len(names)))
