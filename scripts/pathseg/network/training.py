@@ -112,7 +112,7 @@ class Trainer:
         self.training, self.validation = training, validation
         self.settings, self.classes, self.device = settings, classes, device
         self.state = state
-        side = settings.augmentation.crop or training.databases[0].attributes["tile_size"]
+        side = settings.augmentation.crop or training.side
         self.dtype = training_type(settings.precision, self.network, side, settings.batch_size, device)
         self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
         # Where a time is given, what fits into it is measured when the training begins.
@@ -160,7 +160,7 @@ class Trainer:
                 f"{process_count()} devices cannot share batches of {self.settings.batch_size} tiles; raise "
                 "training.batch_size, or train on fewer"
             )
-        side = self.settings.augmentation.crop or self.training.databases[0].attributes["tile_size"]
+        side = self.settings.augmentation.crop or self.training.side
         if self.network.batch_norm and smallest == process_count() and side <= self.network.stride:
             raise TrainingError(
                 f"a batch of one tile of {side} pixels, of which the deepest level of the network has one, cannot be "
@@ -170,8 +170,7 @@ class Trainer:
     def _check_reach(self) -> None:
         """Stop if the network, which without padding gives less than a tile, reaches no known pixel."""
         for tiles in (self.training, self.validation):
-            side = tiles.databases[0].attributes["tile_size"]
-            border = (side - self.network.output_size(side)) // 2
+            border = (tiles.side - self.network.output_size(tiles.side)) // 2
             if not tiles.has_known_pixel(border):
                 names = ", ".join(str(database.path) for database in tiles.databases)
                 raise TrainingError(
@@ -314,12 +313,11 @@ class Trainer:
 
     def _batches(self, plan: list[np.ndarray], epoch: int, first: int, settings: Augmentation) -> Iterator[Batch]:
         """Yield this process's part of the batches of an epoch from a step on, with what changes them."""
-        side = self.training.databases[0].attributes["tile_size"]
         parts = [shard(indices) for indices in plan]
 
         def draw(position: int) -> AugmentationParams:
             generator = generator_of(self.settings.seed, epoch, first + position)
-            return draw_params(len(plan[position]), side, settings, generator).of(parts[position])
+            return draw_params(len(plan[position]), self.training.side, settings, generator).of(parts[position])
 
         mine = [indices[part] for indices, part in zip(plan, parts, strict=True)]
         return self.training.batches(mine, self.device, draw)
@@ -421,11 +419,11 @@ class Trainer:
         They are mirrored and recoloured, but not resampled: what is predicted is as sharp as it was stored, and
         statistics of smoother tiles do not fit it.
         """
-        side = self.training.databases[0].attributes["tile_size"]
-        crop = self.settings.augmentation.crop or side
-        settings = dataclasses.replace(self.settings.augmentation, rotation=0, scaling=0, elastic=0, crop=None)
+        changes = self.settings.augmentation
+        settings = dataclasses.replace(changes, rotation=0, scaling=0, elastic=0, crop=None)
         # Whole tiles, where steps see a part of each.
-        size = math.ceil(max(NORM_BATCHES * (crop / side) ** 2, 1) * self.settings.batch_size)
+        seen = ((changes.crop or self.training.side) / self.training.side) ** 2
+        size = math.ceil(max(NORM_BATCHES * seen, 1) * self.settings.batch_size)
         count = math.ceil(min(NORM_TILES, len(self.training)) / size)
         chosen = np.linspace(0, len(self.training) - 1, min(count * size, len(self.training))).round().astype(int)
         # Neighbours, which are alike, in different batches.

@@ -65,6 +65,11 @@ class Tiles:
         All with one tile size.
     edges
         Whether to read the edge maps, which the databases must hold. What is inside of objects is read if they hold it.
+
+    Attributes
+    ----------
+    side : int
+        Of a tile, in pixels.
     """
 
     def __init__(self, databases: list[TileDatabase], edges: bool = False) -> None:
@@ -74,9 +79,9 @@ class Tiles:
         if databases[0].attributes.get("objects"):
             self._names.append("inside")
         self._held: list[np.ndarray] | None = None
-        side = databases[0].attributes["tile_size"]
+        self.side: int = databases[0].attributes["tile_size"]
         # Three bytes of a pixel are the image's.
-        if len(self) * side**2 * (len(self._names) + 2) <= MEMORY_BYTES:
+        if len(self) * self.side**2 * (len(self._names) + 2) <= MEMORY_BYTES:
             self._held = [self._read_all(name) for name in self._names]
             for database in databases:
                 database.close()
@@ -110,8 +115,7 @@ class Tiles:
 
     def _empty(self, name: str, count: int) -> np.ndarray:
         """Return room for so many tiles."""
-        side = self.databases[0].attributes["tile_size"]
-        return np.empty((count, side, side, *((3,) if name == "img" else ())), np.uint8)
+        return np.empty((count, self.side, self.side, *((3,) if name == "img" else ())), np.uint8)
 
     def _chunks(self) -> list[np.ndarray]:
         """Return the numbers of all tiles, some at a time."""
@@ -128,8 +132,7 @@ class Tiles:
 
     def has_known_pixel(self, border: int) -> bool:
         """Say whether any tile has a known pixel that is at least so many pixels from the tile's rim."""
-        side = self.databases[0].attributes["tile_size"]
-        inside = slice(border, side - border)
+        inside = slice(border, self.side - border)
         return any(bool((self.read(indices).masks[:, inside, inside] != IGNORE).any()) for indices in self._chunks())
 
     def holders(self, n_classes: int) -> np.ndarray:

@@ -186,7 +186,7 @@ def test_statistics_are_of_all_images(folder, batch_size, crop, times, monkeypat
     """In batches of as many pixels as whole tiles have room for, where training sees a part of each."""
     changes = dataclasses.replace(SETTINGS.augmentation, crop=crop)
     trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=batch_size, augmentation=changes))
-    assert trainer.training.databases[0].attributes["tile_size"] == 32
+    assert trainer.training.side == 32
     names = [trainer.training.name(index) for index in range(len(trainer.training))]
     for most in (8, len(names), 1000):
         monkeypatch.setattr(training, "NORM_TILES", most)
