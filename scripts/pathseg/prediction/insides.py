@@ -21,7 +21,8 @@ from pathseg.scores.objects import count_found, true_objects
 
 # Probabilities that are tried as those from which on a pixel is inside of an object, and surely so; with fewer objects
 # to choose by, the others are taken. Values of F1 that differ by no more are taken for the same.
-INSIDES, SURES, FEWEST_OBJECTS, SAME_F1 = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85), (0.9, 0.97), 50, 0.005
+INSIDES, SURES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85), (0.9, 0.95, 0.97)
+FEWEST_OBJECTS, SAME_F1 = 50, 0.005
 OTHERWISE = (0.5, SURE)
 
 
