@@ -14,7 +14,6 @@ from shapely.geometry import shape
 
 from conftest import write_image
 from pathseg.network.checkpoint import load_checkpoint
-from pathseg.prediction.insides import INSIDES, SURES
 from workflow_conftest import CONFIG, copy_workflow, write_project
 
 SIDE = 160
@@ -123,8 +122,8 @@ def test_touching_discs_are_told_apart(project):
 def test_from_which_probability_on_a_pixel_is_inside_is_fitted_and_said(project):
     folder = project.folder / "results/models/default/holdout"
     calibration = load_checkpoint(folder / "best.pt")["calibration"]
-    assert calibration["inside"] in INSIDES
-    assert calibration["sure"] in SURES
+    assert 0.2 <= calibration["inside"] <= 0.85
+    assert calibration["sure"] in (0.9, 0.95, 0.97)
     said = f"from a probability of {calibration['inside']:g} on, and surely so from {calibration['sure']:g} on."
     assert said in (folder / "model_card.md").read_text()
 

@@ -15,6 +15,8 @@ def test_of_probabilities_that_find_as_well_those_that_count_best_are_taken():
     counts = {(0.3, 0.9): (100, 100, 60), (0.4, 0.9): (100, 80, 76.5), (0.4, 0.97): (100, 96, 83)}
     counts |= {(0.5, 0.9): (100, 100, 80)}
     assert choose_probabilities(counts) == (0.4, 0.97)
+    # Too many is as wrong as too few.
+    assert choose_probabilities(counts | {(0.5, 0.9): (100, 130, 97.75)}) == (0.4, 0.97)
     # Ten objects say nothing.
     assert choose_probabilities({(0.3, 0.9): (10, 10, 10), (0.5, 0.9): (10, 10, 5)}) == (0.5, 0.9)
 
@@ -45,4 +47,6 @@ def test_objects_of_images_are_counted_for_each_pair_of_probabilities(tmp_path):
     counts = count_images([row], predictor, model, SETTINGS, LABELS)
     # With the gap inside, two are one; the third is no object where more is asked for.
     expected = {(0.5, 0.9): (3, 2, 2), (0.5, 0.97): (3, 1, 1), (0.7, 0.9): (3, 3, 3), (0.7, 0.97): (3, 2, 2)}
+    # The lowest that is tried, and one between the sure ones.
+    expected |= {(0.2, 0.9): (3, 2, 2), (0.7, 0.95): (3, 2, 2)}
     assert {pair: tuple(counts[pair]) for pair in expected} == expected
