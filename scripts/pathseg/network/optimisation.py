@@ -1,4 +1,4 @@
-"""How to train: the settings, the optimiser, its learning rate, and the moving average of weights that is scored."""
+"""How to train: the settings, the optimiser, and the moving average of weights that is scored."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 
 from pathseg.tiles.augmentation import Augmentation
@@ -58,16 +57,6 @@ def make_optimizer(network: nn.Module, learning_rate: float, weight_decay: float
         {"params": [values for values in parameters if values.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-
-
-def make_schedule(optimizer: torch.optim.Optimizer, warmup: int, steps: int) -> LRScheduler:
-    """Return a schedule of so many steps: a linear warm-up over some of them, then half a cosine down to zero."""
-    cosine = CosineAnnealingLR(optimizer, max(1, steps - warmup))
-    if not warmup:
-        return cosine
-    # Each schedule sets the rate of the first step when it is made; the warm-up has the last word.
-    rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
-    return SequentialLR(optimizer, [rise, cosine], milestones=[warmup])
 
 
 def decay_of(half_life: float, step: int) -> float:

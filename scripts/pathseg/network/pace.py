@@ -1,8 +1,11 @@
 """How many epochs of how many steps: as the settings say, or as fit into a given time."""
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -20,20 +23,104 @@ MOST_SHARE = 0.1
 MOST_MEASURED = 16
 
 
+# Share of a given time that is for what comes before the first epoch and after the last one.
+REST_SHARE = 0.01
+# What epochs take is the mean of at least so many.
+LEAST_SEEN = 3
+
+
 @dataclass(frozen=True)
 class Pace:
-    """Epochs, and steps of each."""
+    """How long a training is, and the learning rates that follow from it.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs from the beginning to the end.
+    steps : int
+        Steps of each epoch that is still to come.
+    most_steps : int
+        Steps that an epoch was planned with.
+    total : int
+        Steps from the beginning to the end: the learning rate comes down to zero there.
+    warmup : float
+        Steps over which the learning rate rises first.
+    half_life : float
+        Steps after which a step counts half in the averaged weights.
+    """
 
     epochs: int
     steps: int
+    most_steps: int
+    total: int
+    warmup: float
+    half_life: float
 
-    def steps_of(self, epochs: float) -> float:
-        """Return the steps of so many epochs, if the number of all follows from a time: at most a share of them."""
-        return self.steps * min(epochs, MOST_SHARE * self.epochs)
+    @classmethod
+    def of(cls, epochs: int, steps: int, warmup: float, half_life: float, most: float = math.inf) -> Self:
+        """Return the pace of a training that begins; `warmup` and `half_life` are epochs here, at most `most`."""
+        return cls(epochs, steps, steps, epochs * steps, min(warmup, most) * steps, min(half_life, most) * steps)
+
+    def rate(self, step: int) -> float:
+        """Return the share of the highest learning rate at a step: a linear rise, then half a cosine down to zero."""
+        warmup = round(self.warmup)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return (1 + math.cos(math.pi * min(1, (step - warmup) / max(1, self.total - warmup)))) / 2
 
 
-def pace_within(seconds: float, step: float, validation: float, steps: int) -> Pace:
-    """Return the epochs that fit into a time.
+class TimeLeft:
+    """What is left of a given time, and what epochs have taken of it.
+
+    Parameters
+    ----------
+    seconds
+        The time, from now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._seen: list[tuple[int, float, float]] = []
+
+    def seconds(self) -> float:
+        """Return the seconds that are left."""
+        return max(0.0, self._end - time.monotonic())
+
+    def note(self, steps: int, trained: float, rest: float) -> None:
+        """Note an epoch: its steps, and the seconds that they and all that follows them took."""
+        self._seen.append((steps, trained, rest))
+
+    def costs(self, epochs: int) -> tuple[float, float]:
+        """Return the seconds of a step and of what follows an epoch, as in the last epochs: so many as are to come.
+
+        A machine is slower now and then: what is long is judged by what was long, and the end by what was just now.
+        """
+        steps, trained, rest = zip(*self._seen[-max(epochs, LEAST_SEEN) :], strict=True)
+        return sum(trained) / sum(steps), sum(rest) / len(rest)
+
+
+def changed_pace(pace: Pace, epoch: int, done: int, step: float, rest: float, seconds: float) -> Pace:
+    """Return the pace with which a training keeps its time.
+
+    Parameters
+    ----------
+    pace
+        The pace so far.
+    epoch, done
+        Epochs and steps that are done.
+    step, rest
+        Seconds of a step, and of the validation and all else at the end of an epoch.
+    seconds
+        What is left.
+    """
+    epochs = round(seconds / (pace.most_steps * step + rest))
+    steps = int((seconds / max(1, epochs) - rest) / step)
+    steps = min(pace.most_steps, max(1, steps))
+    return dataclasses.replace(pace, epochs=epoch + epochs, steps=steps, total=done + epochs * steps)
+
+
+def epochs_within(seconds: float, step: float, validation: float, steps: int) -> tuple[int, int]:
+    """Return how many epochs fit into a time, and how many steps each has.
 
     Parameters
     ----------
@@ -46,12 +133,12 @@ def pace_within(seconds: float, step: float, validation: float, steps: int) -> P
     """
     whole = steps * step + validation
     if seconds >= LEAST_EPOCHS * whole:
-        return Pace(round(seconds / whole), steps)
+        return round(seconds / whole), steps
     epochs = min(LEAST_EPOCHS, max(1, int(VALIDATION_SHARE * seconds / max(validation, 1e-9))))
     short = int((seconds / epochs - validation) / step)
     if short < steps:
-        return Pace(epochs, max(1, short))
-    return Pace(max(1, round(seconds / whole)), steps)
+        return epochs, max(1, short)
+    return max(1, round(seconds / whole)), steps
 
 
 def seconds_of_some(run: Callable[[int], object], count: int, limit: float, device: torch.device) -> tuple[float, int]:

@@ -15,7 +15,7 @@ import torch
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from pathseg.errors import TrainingError
 from pathseg.labels.values import FULL_EDGE
@@ -28,10 +28,9 @@ from pathseg.network.optimisation import (
     decay_of,
     follow,
     make_optimizer,
-    make_schedule,
     renew_statistics,
 )
-from pathseg.network.pace import Pace, pace_within, seconds_of_some
+from pathseg.network.pace import MOST_SHARE, REST_SHARE, Pace, TimeLeft, changed_pace, epochs_within, seconds_of_some
 from pathseg.network.precision import TYPES, autocast, name_of, training_type
 from pathseg.network.processes import (
     all_reduce_sum,
@@ -117,8 +116,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
         # Where a time is given, what fits into it is measured when the training begins.
         self._pace: Pace | None = None
+        self._time: TimeLeft | None = None
         if settings.epochs:
-            self._set_pace(Pace(settings.epochs, math.ceil(len(training) / settings.batch_size)))
+            self._begin_pace(settings.epochs, math.ceil(len(training) / settings.batch_size))
         self.scaler = self._make_scaler()
         self._holders = training.holders(len(classes)) if settings.sampling == "classes" else None
         pixels = torch.from_numpy(np.sum([database.class_pixels for database in training.databases], axis=0))
@@ -134,14 +134,14 @@ class Trainer:
         self._check_batches()
         self._check_reach()
 
-    def _set_pace(self, pace: Pace) -> None:
+    def _begin_pace(self, epochs: int, steps: int) -> None:
         """Settle how many epochs there are, and steps in each; the learning rates follow from it."""
+        most = MOST_SHARE * epochs if self.settings.minutes else math.inf
+        self._set_pace(Pace.of(epochs, steps, self.settings.warmup_epochs, self.settings.ema_half_life, most))
+
+    def _set_pace(self, pace: Pace) -> None:
         self._pace = pace
-        warmup, self._half_life = (
-            pace.steps_of(epochs) if self.settings.minutes else epochs * pace.steps
-            for epochs in (self.settings.warmup_epochs, self.settings.ema_half_life)
-        )
-        self.schedule: LRScheduler = make_schedule(self.optimizer, round(warmup), pace.epochs * pace.steps)
+        self.schedule = LambdaLR(self.optimizer, lambda step: self.pace.rate(step))
 
     @property
     def pace(self) -> Pace:
@@ -205,9 +205,11 @@ class Trainer:
             )
             if not process_number():
                 stack.enter_context(self.state.only_one())
+            if self.settings.minutes:
+                self._time = TimeLeft(60 * (1 - REST_SHARE) * self.settings.minutes)
             self._load_state()
             if not self._pace:
-                self._set_pace(self._measured_pace())
+                self._begin_pace(*self._measured_pace())
             epochs: Iterable[int] = self._epochs()
             board: SummaryWriter | None = None
             if not process_number():
@@ -223,26 +225,27 @@ class Trainer:
             )
         return self.best
 
-    def _measured_pace(self) -> Pace:
-        """Return the epochs that fit into the given minutes, by steps and validations of a copy."""
-        budget, started = 60 * (self.settings.minutes or 0), time.monotonic()
+    def _measured_pace(self) -> tuple[int, int]:
+        """Return the epochs that fit into the time, and steps of each, by steps and validations of a copy."""
+        assert self._time
+        budget = self._time.seconds()
         settings = dataclasses.replace(self.settings, epochs=1, minutes=None, precision=name_of(self.dtype))
         trial = Trainer(
             copy.deepcopy(self.network), self.training, self.validation, settings, self.classes, self.device, self.state
         )
         step = trial.seconds_of_a_step(MEASURED_SHARE * budget)
         validation = trial.seconds_of_a_validation(MEASURED_SHARE * budget)
-        left = budget - mean_over_processes(time.monotonic() - started, self.device)
-        pace = pace_within(max(left, 0), step, validation, trial.pace.steps)
+        left = mean_over_processes(self._time.seconds(), self.device)
+        epochs, steps = epochs_within(left, step, validation, trial.pace.steps)
         logger.info(
             "a step takes %.3g s and a validation %.3g s: %d epochs of %d steps fit into %g minutes",
             step,
             validation,
-            pace.epochs,
-            pace.steps,
+            epochs,
+            steps,
             self.settings.minutes,
         )
-        return pace
+        return epochs, steps
 
     def seconds_of_a_step(self, limit: float) -> float:
         """Return what a step of training takes, measured in about `limit` seconds."""
@@ -276,8 +279,14 @@ class Trainer:
                 return
             yield self.epoch
 
+    def _keep_time(self, time_left: TimeLeft) -> None:
+        """Let the training end when its time does, as far as the last epochs tell."""
+        costs = *time_left.costs(self.pace.epochs - self.epoch), time_left.seconds()
+        step, rest, seconds = (mean_over_processes(number, self.device) for number in costs)
+        self._pace = changed_pace(self.pace, self.epoch, self.schedule.last_epoch, step, rest, seconds)
+
     def _run_epoch(self, board: SummaryWriter | None) -> None:
-        started = time.monotonic()
+        started, steps = time.monotonic(), self.pace.steps - self.step
         self._train_epoch()
         trained = time.monotonic()
         validated = self._validate()
@@ -302,6 +311,10 @@ class Trainer:
                 "model_dict": {name: values.cpu().clone() for name, values in self.averaged.state_dict().items()},
             }
         self.epoch, self.step = self.epoch + 1, 0
+        # None are left where the training was stopped in validation.
+        if self._time and steps:
+            self._time.note(steps, trained - started, time.monotonic() - trained)
+            self._keep_time(self._time)
         self._metrics = RunningMetrics(len(self.classes), self.device)
         self._failed.fill_(NEVER)
         self._save_or_stop(0)
@@ -362,8 +375,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
-        steps = self.epoch * self.pace.steps + self.step
-        follow(self.averaged, self.network, decay_of(self._half_life, steps))
+        follow(self.averaged, self.network, decay_of(self.pace.half_life, self.schedule.last_epoch - 1))
         self._metrics.add(logits.detach(), masks, loss)
         # A scaler leaves steps out whose gradient is too large, and scales less.
         watched = loss.detach() if self.scaler.is_enabled() else loss.detach() + norm
@@ -461,7 +473,8 @@ class Trainer:
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "precision": name_of(self.dtype),
-                "pace": [self.pace.epochs, self.pace.steps],
+                "pace": dataclasses.astuple(self.pace),
+                "seconds_left": self._time.seconds() if self._time else None,
                 "metrics": metrics,
                 "history": self.history,
             },
@@ -476,6 +489,7 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         if not self._pace:
             self._set_pace(Pace(*state["pace"]))
+            self._time = TimeLeft(state["seconds_left"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         # What was measured once is kept, whatever this machine would choose.

@@ -1,32 +1,97 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathseg.network.pace import LEAST_EPOCHS, Pace, pace_within
+from pathseg.network.pace import LEAST_EPOCHS, Pace, TimeLeft, changed_pace, epochs_within
+
+
+def pace_of(epochs, steps):
+    return Pace.of(epochs, steps, warmup=1, half_life=1)
 
 
 @pytest.mark.parametrize(
     ("seconds", "step", "validation", "steps", "expected"),
-    [
-        (1000, 1, 10, 90, Pace(10, 90)),
-        (80, 1, 2, 90, Pace(LEAST_EPOCHS, 8)),
-        (1, 1, 10, 90, Pace(1, 1)),
-    ],
+    [(1000, 1, 10, 90, (10, 90)), (80, 1, 2, 90, (LEAST_EPOCHS, 8)), (1, 1, 10, 90, (1, 1))],
     ids=["whole epochs", "epochs that are cut short", "no time at all"],
 )
-def test_paces(seconds, step, validation, steps, expected):
-    assert pace_within(seconds, step, validation, steps) == expected
+def test_epochs_within_a_time(seconds, step, validation, steps, expected):
+    assert epochs_within(seconds, step, validation, steps) == expected
 
 
 def test_of_few_epochs_none_is_spent_on_the_rise_of_the_learning_rate():
-    assert Pace(4, 100).steps_of(1) == pytest.approx(40)
-    assert Pace(40, 100).steps_of(1) == 100
+    assert Pace.of(4, 100, warmup=1, half_life=2, most=0.4).warmup == pytest.approx(40)
+    assert Pace.of(4, 100, warmup=1, half_life=2, most=0.4).half_life == pytest.approx(40)
+    assert Pace.of(40, 100, warmup=1, half_life=2, most=4).half_life == 200
+
+
+def test_learning_rate_rises_and_falls_to_zero():
+    pace = Pace.of(5, 10, warmup=1, half_life=0)
+    rates = [pace.rate(step) for step in range(51)]
+    assert int(np.argmax(rates)) == 10
+    assert rates[10] == 1
+    assert rates[0] == pytest.approx(1 / 11)
+    assert rates[30] == pytest.approx(0.5)
+    assert rates[50] == pytest.approx(0)
+    assert Pace.of(5, 10, warmup=0, half_life=0).rate(0) == 1
 
 
 @given(st.floats(1, 1e6), st.floats(1e-3, 10), st.floats(1e-3, 1e3), st.integers(1, 100_000))
 def test_a_time_is_kept_where_it_can_be(seconds, step, validation, steps):
-    pace = pace_within(seconds, step, validation, steps)
-    assert 1 <= pace.steps <= steps
-    takes = pace.epochs * (pace.steps * step + validation)
+    epochs, each = epochs_within(seconds, step, validation, steps)
+    assert 1 <= each <= steps
+    takes = epochs * (each * step + validation)
     if seconds >= 20 * (step + validation):
         assert 0.8 * seconds <= takes <= 1.2 * seconds
+
+
+@pytest.mark.parametrize(
+    ("step", "rest", "seconds", "epochs", "steps"),
+    [
+        (1, 10, 600, 10, 90),
+        (2, 20, 600, 7, 90),
+        (0.5, 5, 600, 16, 90),
+        (1.2, 10, 600, 9, 90),
+        (1.25, 10, 600, 9, 88),
+        (1, 10, 60, 5, 50),
+        (1, 10, 40, 4, None),
+        (1, 10, 0, 4, None),
+    ],
+    ids=["as planned", "slower", "faster", "none more", "one is cut", "the last one is cut", "no time for one", "late"],
+)
+def test_what_is_left_of_a_time_is_filled(step, rest, seconds, epochs, steps):
+    pace = changed_pace(pace_of(10, 90), 4, 360, step, rest, seconds)
+    assert pace.epochs == epochs
+    assert steps in {None, pace.steps}
+    assert pace.total == 360 + (epochs - 4) * (steps or 0)
+    assert pace.warmup == 90
+
+
+def test_an_epoch_that_was_cut_is_followed_by_whole_ones():
+    cut = changed_pace(pace_of(10, 90), 4, 360, 1.25, 10, 600)
+    assert changed_pace(cut, 5, 448, 1, 10, 400).steps == 90
+
+
+def test_the_end_is_judged_by_the_last_epochs():
+    left = TimeLeft(100)
+    assert 99 < left.seconds() <= 100
+    for trained in (9.0, 1.0, 1.0, 4.0):
+        left.note(10, trained, trained / 2)
+    assert left.costs(epochs=1) == pytest.approx((0.2, 1))
+    assert left.costs(epochs=4) == left.costs(epochs=90) == pytest.approx((0.375, 1.875))
+
+
+@given(st.integers(0, 2**32), st.integers(2, 60))
+def test_a_time_is_kept_on_a_machine_that_is_slower_now_and_then(seed, planned):
+    """Each epoch takes up to twice as long as planned; the last one alone may end late."""
+    generator = np.random.default_rng(seed)
+    pace, now, done, epoch, last = pace_of(planned, 20), 0.0, 0, 0, 0.0
+    left = TimeLeft(0)
+    while epoch < pace.epochs:
+        slow = generator.uniform(1, 2)
+        left.note(pace.steps, pace.steps * slow, 5 * slow)
+        last = (pace.steps + 5) * slow
+        now, done, epoch = now + last, done + pace.steps, epoch + 1
+        pace = changed_pace(pace, epoch, done, *left.costs(pace.epochs - epoch), max(0, 25 * planned - now))
+    assert done == pace.total
+    assert 25 * planned - 25 <= now <= 25 * planned + last

@@ -334,7 +334,7 @@ class Clock:
     """A clock that goes on by what a step and a batch of validation are said to take: this machine's noise is out."""
 
     def __init__(self, monkeypatch, step, batch):
-        self.now = 0.0
+        self.now, self.slow = 0.0, 1.0
         for module in (training, pace):
             monkeypatch.setattr(module, "time", self)
         self._slow_down(monkeypatch, "_train_step", lambda trainer, batch: step)
@@ -351,7 +351,7 @@ class Clock:
         method = getattr(training.Trainer, name)
 
         def slow(trainer, *arguments):
-            self.now += seconds(trainer, *arguments)
+            self.now += self.slow * seconds(trainer, *arguments)
             return method(trainer, *arguments)
 
         monkeypatch.setattr(training.Trainer, name, slow)
@@ -363,10 +363,29 @@ def test_a_time_is_kept_with_its_validations(folder, monkeypatch):
     trainer.run()
     assert len(trainer.history) == trainer.pace.epochs > 3
     spent = sum(row["train_seconds"] + row["val_seconds"] for row in trainer.history)
-    assert 0.8 * 9 < spent <= clock.now <= 1.2 * 9
+    assert 0.8 * 9 < spent <= clock.now <= 9
 
 
-def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory):
+@pytest.mark.parametrize("slow", [2, 0.5])
+def test_a_time_is_kept_on_a_machine_that_becomes_slower_or_faster(folder, monkeypatch, slow):
+    clock = Clock(monkeypatch, step=0.01, batch=0.02)
+    trainer = trainer_of(folder, in_minutes(0.05))
+    planned = trainer._run_epoch
+
+    def run_epoch(board):
+        clock.slow = slow if trainer.epoch >= 8 else 1
+        planned(board)
+
+    monkeypatch.setattr(trainer, "_run_epoch", run_epoch)
+    trainer.run()
+    assert 0.9 * 3 < clock.now <= 3
+    assert len(trainer.history) == trainer.epoch == trainer.pace.epochs
+    assert trainer.schedule.last_epoch == trainer.pace.total
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory, monkeypatch):
+    Clock(monkeypatch, step=0.01, batch=0.02)
     trainer = trainer_of(folder, in_minutes(0.02))
     trainer.run()
     other = tmp_path_factory.mktemp("other")
@@ -379,20 +398,23 @@ def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory):
             SETTINGS, epochs=trainer.pace.epochs, warmup_epochs=min(1, tenth), ema_half_life=min(1, tenth)
         ),
     )
-    assert plain.pace == trainer.pace
+    assert plain.pace.total == trainer.pace.total
     plain.run()
     for key, values in plain.best["model_dict"].items():
         assert torch.equal(values, trainer.best["model_dict"][key]), key
 
 
-def test_a_training_that_goes_on_keeps_its_pace(folder, monkeypatch):
-    trainer = trainer_of(folder, in_minutes(0.05))
-    monkeypatch.setattr(trainer, "_measured_pace", lambda: training.Pace(7, 3))
+def test_a_training_that_goes_on_keeps_its_pace_and_what_is_left_of_its_time(folder, monkeypatch):
+    clock = Clock(monkeypatch, step=0.1, batch=0.2)
+    trainer = trainer_of(folder, in_minutes(0.2))
     stop_in_the_second_epoch(trainer)
-    again = trainer_of(folder, in_minutes(0.05))
-    monkeypatch.setattr(again, "_measured_pace", lambda: training.Pace(50, 1))
+    used, planned = clock.now, trainer.pace
+    clock.now += 1000
+    again = trainer_of(folder, in_minutes(0.2))
+    monkeypatch.setattr(again, "_measured_pace", lambda: (50, 1))
     again.run()
-    assert len(again.history) == 7
+    assert again.pace.epochs == len(again.history) == planned.epochs
+    assert clock.now - 1000 - used == pytest.approx(12 - used, rel=0.15)
     assert again.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
