@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,8 +21,6 @@ VALIDATION_SHARE = 0.25
 MOST_SHARE = 0.1
 # Steps, or batches, that are measured together at most.
 MOST_MEASURED = 16
-
-
 # Share of a given time that is for what comes before the first epoch and after the last one.
 REST_SHARE = 0.01
 # What epochs take is the mean of at least so many.
@@ -76,31 +74,40 @@ class TimeLeft:
     ----------
     seconds
         The time, from now on.
+    seen
+        What an earlier process has noted.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, seen: Iterable[tuple[int, float, float]] = ()) -> None:
         self._end = time.monotonic() + seconds
-        self._seen: list[tuple[int, float, float]] = []
+        self._seen = list(seen)
 
     def seconds(self) -> float:
         """Return the seconds that are left."""
         return max(0.0, self._end - time.monotonic())
 
+    def state(self) -> tuple[float, list[tuple[int, float, float]]]:
+        """Return from what another process goes on."""
+        return self.seconds(), self._seen
+
     def note(self, steps: int, trained: float, rest: float) -> None:
         """Note an epoch: its steps, and the seconds that they and all that follows them took."""
         self._seen.append((steps, trained, rest))
 
-    def costs(self, epochs: int) -> tuple[float, float]:
+    def costs(self, epochs: int) -> tuple[float, float] | None:
         """Return the seconds of a step and of what follows an epoch, as in the last epochs: so many as are to come.
 
         A machine is slower now and then: what is long is judged by what was long, and the end by what was just now.
+        None if no epoch has been noted.
         """
+        if not self._seen:
+            return None
         steps, trained, rest = zip(*self._seen[-max(epochs, LEAST_SEEN) :], strict=True)
         return sum(trained) / sum(steps), sum(rest) / len(rest)
 
 
 def changed_pace(pace: Pace, epoch: int, done: int, step: float, rest: float, seconds: float) -> Pace:
-    """Return the pace with which a training keeps its time.
+    """Return the pace with which a training keeps its time: that of the most steps.
 
     Parameters
     ----------
@@ -113,9 +120,10 @@ def changed_pace(pace: Pace, epoch: int, done: int, step: float, rest: float, se
     seconds
         What is left.
     """
-    epochs = round(seconds / (pace.most_steps * step + rest))
-    steps = int((seconds / max(1, epochs) - rest) / step)
-    steps = min(pace.most_steps, max(1, steps))
+    whole = int(seconds / (pace.most_steps * step + rest))
+    # One more, if all that are left are cut for it.
+    cut = min(pace.most_steps, max(0, int((seconds / (whole + 1) - rest) / step)))
+    epochs, steps = max((whole, pace.most_steps), (whole + 1, cut), key=math.prod)
     return dataclasses.replace(pace, epochs=epoch + epochs, steps=steps, total=done + epochs * steps)
 
 

@@ -15,7 +15,6 @@ import torch
 from tensorboardX import SummaryWriter
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LambdaLR
 
 from pathseg.errors import TrainingError
 from pathseg.labels.values import FULL_EDGE
@@ -118,12 +117,12 @@ class Trainer:
         self._pace: Pace | None = None
         self._time: TimeLeft | None = None
         if settings.epochs:
-            self._begin_pace(settings.epochs, math.ceil(len(training) / settings.batch_size))
+            self._pace = self._first_pace(settings.epochs, math.ceil(len(training) / settings.batch_size))
         self.scaler = self._make_scaler()
         self._holders = training.holders(len(classes)) if settings.sampling == "classes" else None
         pixels = torch.from_numpy(np.sum([database.class_pixels for database in training.databases], axis=0))
         self.weights = class_weights(settings.class_weights, pixels).to(device)
-        self.epoch, self.step = 0, 0
+        self.epoch, self.step, self.steps_done = 0, 0, 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {"score": -math.inf, "epoch": 0, "loss": math.inf, "model_dict": None}
         self._metrics = RunningMetrics(len(classes), device)
@@ -134,14 +133,10 @@ class Trainer:
         self._check_batches()
         self._check_reach()
 
-    def _begin_pace(self, epochs: int, steps: int) -> None:
-        """Settle how many epochs there are, and steps in each; the learning rates follow from it."""
+    def _first_pace(self, epochs: int, steps: int) -> Pace:
+        """Return the pace of so many epochs and steps in each."""
         most = MOST_SHARE * epochs if self.settings.minutes else math.inf
-        self._set_pace(Pace.of(epochs, steps, self.settings.warmup_epochs, self.settings.ema_half_life, most))
-
-    def _set_pace(self, pace: Pace) -> None:
-        self._pace = pace
-        self.schedule = LambdaLR(self.optimizer, lambda step: self.pace.rate(step))
+        return Pace.of(epochs, steps, self.settings.warmup_epochs, self.settings.ema_half_life, most)
 
     @property
     def pace(self) -> Pace:
@@ -209,7 +204,7 @@ class Trainer:
                 self._time = TimeLeft(60 * (1 - REST_SHARE) * self.settings.minutes)
             self._load_state()
             if not self._pace:
-                self._begin_pace(*self._measured_pace())
+                self._pace = self._first_pace(*self._measured_pace())
             epochs: Iterable[int] = self._epochs()
             board: SummaryWriter | None = None
             if not process_number():
@@ -228,13 +223,17 @@ class Trainer:
     def _measured_pace(self) -> tuple[int, int]:
         """Return the epochs that fit into the time, and steps of each, by steps and validations of a copy."""
         assert self._time
-        budget = self._time.seconds()
+        assert self.settings.minutes
+        # The same in all processes, which measure as many steps and batches.
+        limit = MEASURED_SHARE * 60 * self.settings.minutes
         settings = dataclasses.replace(self.settings, epochs=1, minutes=None, precision=name_of(self.dtype))
         trial = Trainer(
             copy.deepcopy(self.network), self.training, self.validation, settings, self.classes, self.device, self.state
         )
-        step = trial.seconds_of_a_step(MEASURED_SHARE * budget)
-        validation = trial.seconds_of_a_validation(MEASURED_SHARE * budget)
+        # It saves nothing: this training's state is there.
+        trial._saved = math.inf
+        step = trial.seconds_of_a_step(limit)
+        validation = trial.seconds_of_a_validation(limit)
         left = mean_over_processes(self._time.seconds(), self.device)
         epochs, steps = epochs_within(left, step, validation, trial.pace.steps)
         logger.info(
@@ -281,19 +280,25 @@ class Trainer:
 
     def _keep_time(self, time_left: TimeLeft) -> None:
         """Let the training end when its time does, as far as the last epochs tell."""
-        costs = *time_left.costs(self.pace.epochs - self.epoch), time_left.seconds()
-        step, rest, seconds = (mean_over_processes(number, self.device) for number in costs)
-        self._pace = changed_pace(self.pace, self.epoch, self.schedule.last_epoch, step, rest, seconds)
+        costs = time_left.costs(self.pace.epochs - self.epoch)
+        if costs:
+            numbers = [mean_over_processes(number, self.device) for number in (*costs, time_left.seconds())]
+            self._pace = changed_pace(self.pace, self.epoch, self.steps_done, *numbers)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.settings.learning_rate * self.pace.rate(self.steps_done)
 
     def _run_epoch(self, board: SummaryWriter | None) -> None:
-        started, steps = time.monotonic(), self.pace.steps - self.step
+        started, whole = time.monotonic(), self.step == 0
         self._train_epoch()
         trained = time.monotonic()
         validated = self._validate()
         phases = {"train": self._metrics.over_processes(), "val": validated}
         record = {
             "epoch": self.epoch + 1,
-            "learning_rate": self.schedule.get_last_lr()[0],
+            "learning_rate": self.learning_rate,
             **epoch_scores(phases, self.classes),
             "train_seconds": round(trained - started, 2),
             "val_seconds": round(time.monotonic() - trained, 2),
@@ -311,9 +316,10 @@ class Trainer:
                 "model_dict": {name: values.cpu().clone() for name, values in self.averaged.state_dict().items()},
             }
         self.epoch, self.step = self.epoch + 1, 0
-        # None are left where the training was stopped in validation.
-        if self._time and steps:
-            self._time.note(steps, trained - started, time.monotonic() - trained)
+        if self._time:
+            # What is left of an epoch that was begun by an earlier process says little.
+            if whole:
+                self._time.note(self.pace.steps, trained - started, time.monotonic() - trained)
             self._keep_time(self._time)
         self._metrics = RunningMetrics(len(self.classes), self.device)
         self._failed.fill_(NEVER)
@@ -372,10 +378,12 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         clip = self.settings.gradient_clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), clip, foreach=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.schedule.step()
-        follow(self.averaged, self.network, decay_of(self.pace.half_life, self.schedule.last_epoch - 1))
+        follow(self.averaged, self.network, decay_of(self.pace.half_life, self.steps_done))
+        self.steps_done += 1
         self._metrics.add(logits.detach(), masks, loss)
         # A scaler leaves steps out whose gradient is too large, and scales less.
         watched = loss.detach() if self.scaler.is_enabled() else loss.detach() + norm
@@ -470,11 +478,11 @@ class Trainer:
                 "model": self.network.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "precision": name_of(self.dtype),
                 "pace": dataclasses.astuple(self.pace),
-                "seconds_left": self._time.seconds() if self._time else None,
+                "steps_done": self.steps_done,
+                "time": self._time.state() if self._time else None,
                 "metrics": metrics,
                 "history": self.history,
             },
@@ -487,11 +495,11 @@ class Trainer:
             return
         self.network.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
-        if not self._pace:
-            self._set_pace(Pace(*state["pace"]))
-            self._time = TimeLeft(state["seconds_left"])
+        self._pace = Pace(*state["pace"])
+        self.steps_done = state["steps_done"]
+        if state["time"]:
+            self._time = TimeLeft(*state["time"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         # What was measured once is kept, whatever this machine would choose.
         self.dtype = TYPES[state["precision"]]
         self.scaler = self._make_scaler()

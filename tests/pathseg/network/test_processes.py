@@ -15,7 +15,7 @@ from pathseg.errors import TrainingError
 from pathseg.network.processes import all_reduce_sum, process_count, run_on_devices, shard
 
 sys.path.append(str(Path(__file__).parent))
-from train_in_a_process import train_and_save, trainer_of
+from train_in_a_process import train_and_save, train_in_minutes, trainer_of
 
 TWO = [torch.device("cpu")] * 2
 
@@ -42,6 +42,13 @@ def test_two_processes_train_as_one_does(folder):
     expected = alone.network.state_dict()
     for name, values in together.network.state_dict().items():
         torch.testing.assert_close(values, expected[name], atol=1e-2, rtol=1e-2)
+
+
+def test_two_processes_agree_on_what_is_left_of_a_time(folder):
+    run_on_devices(train_in_minutes, TWO, folder, "two.json", 0.05)
+    # The mean of all of it and of half of it.
+    seconds = sum(row["train_seconds"] + row["val_seconds"] for row in json.loads((folder / "two.json").read_text()))
+    assert 0.5 < seconds < 0.9 * 3
 
 
 def test_a_process_that_dies_ends_the_others(folder):

@@ -56,12 +56,12 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(folder, tmp_path
         assert torch.equal(one["best"]["model_dict"][key], other["best"]["model_dict"][key]), key
 
 
-def stop_in_the_second_epoch(trainer):
-    """Run a training that is asked to end after its third step of the second epoch."""
+def stop_in_an_epoch(trainer, epoch=1):
+    """Run a training that is asked to end after the third step of an epoch, counted from 0."""
     train_step = trainer._train_step
 
     def step_and_ask(*batch):
-        if (trainer.epoch, trainer.step) == (1, 2):
+        if (trainer.epoch, trainer.step) == (epoch, 2):
             os.kill(os.getpid(), signal.SIGTERM)
         train_step(*batch)
 
@@ -71,7 +71,7 @@ def stop_in_the_second_epoch(trainer):
 
 
 def test_sigterm_saves_the_state(folder):
-    stop_in_the_second_epoch(trainer_of(folder))
+    stop_in_an_epoch(trainer_of(folder))
     again = trainer_of(folder)
     again._load_state()
     assert (again.epoch, again.step) == (1, 3)
@@ -380,8 +380,8 @@ def test_a_time_is_kept_on_a_machine_that_becomes_slower_or_faster(folder, monke
     trainer.run()
     assert 0.9 * 3 < clock.now <= 3
     assert len(trainer.history) == trainer.epoch == trainer.pace.epochs
-    assert trainer.schedule.last_epoch == trainer.pace.total
-    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    assert trainer.steps_done == trainer.pace.total
+    assert trainer.learning_rate == pytest.approx(0, abs=1e-9)
 
 
 def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory, monkeypatch):
@@ -404,18 +404,57 @@ def test_measuring_changes_nothing_that_is_trained(folder, tmp_path_factory, mon
         assert torch.equal(values, trainer.best["model_dict"][key]), key
 
 
-def test_a_training_that_goes_on_keeps_its_pace_and_what_is_left_of_its_time(folder, monkeypatch):
+def stop_in_the_second_validation(trainer):
+    """Run a training that is asked to end when all steps of the second epoch are done."""
+
+    def validate(*arguments):
+        trainer._stop.made = trainer.epoch == 1
+        return type(trainer)._validate(trainer, *arguments)
+
+    trainer._validate = validate
+    with pytest.raises(TrainingError, match="SIGTERM"):
+        trainer.run()
+
+
+def stop_in_the_first_epoch(trainer):
+    """Stop before an epoch has been seen to its end."""
+    stop_in_an_epoch(trainer, 0)
+
+
+@pytest.mark.parametrize("stop", [stop_in_the_first_epoch, stop_in_an_epoch, stop_in_the_second_validation])
+def test_a_training_that_goes_on_keeps_what_is_left_of_its_time(folder, monkeypatch, stop):
+    """Its first step takes long, as the first one in a process does: nothing is concluded from that."""
     clock = Clock(monkeypatch, step=0.1, batch=0.2)
     trainer = trainer_of(folder, in_minutes(0.2))
-    stop_in_the_second_epoch(trainer)
-    used, planned = clock.now, trainer.pace
-    clock.now += 1000
+    stop(trainer)
+    used = clock.now
     again = trainer_of(folder, in_minutes(0.2))
     monkeypatch.setattr(again, "_measured_pace", lambda: (50, 1))
+    train_step = again._train_step
+
+    def slow_at_first(batch):
+        clock.slow = 20 if again.steps_done == trainer.steps_done else 1
+        train_step(batch)
+
+    monkeypatch.setattr(again, "_train_step", slow_at_first)
     again.run()
-    assert again.pace.epochs == len(again.history) == planned.epochs
-    assert clock.now - 1000 - used == pytest.approx(12 - used, rel=0.15)
-    assert again.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    assert 11 < clock.now <= 12
+    assert clock.now - used > 4
+    assert again.steps_done == again.pace.total
+    assert len(again.history) == again.pace.epochs > 5
+    # Of 0.01 at most; where whole steps do not fit there is a little more time left in the end.
+    assert np.diff([row["learning_rate"] for row in again.history[1:]]).max() < 1e-4
+    assert again.learning_rate == pytest.approx(0, abs=1e-9)
+
+
+def test_measuring_saves_no_state(folder, monkeypatch):
+    Clock(monkeypatch, step=1000, batch=1000)
+    trainer = trainer_of(folder, in_minutes(100))
+    monkeypatch.setattr(trainer, "_epochs", lambda: [])
+    monkeypatch.setattr(trainer, "_save_state", lambda: None)
+    with pytest.raises(TrainingError, match="no epoch has a score"):
+        trainer.run()
+    assert not (folder / "state" / "state.pt").exists()
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "classes"])

@@ -15,6 +15,7 @@ import torch
 
 from pathseg.network import training
 from pathseg.network.optimisation import TrainingSettings
+from pathseg.network.pace import TimeLeft
 from pathseg.network.processes import process_number
 from pathseg.network.state import StateFolder
 from pathseg.network.training import Trainer
@@ -68,7 +69,27 @@ def train_and_save(
 
     Without batch norm: on the CPU PyTorch's cannot take the statistics of several processes together.
     """
-    trainer = trainer_of(folder, dataclasses.replace(SETTINGS, batch_size=4, epochs=epochs), batch_norm=False)
+    train_together(folder, file, dataclasses.replace(SETTINGS, batch_size=4, epochs=epochs), end_process)
+
+
+def train_in_minutes(device: torch.device, folder: Path, file: str, minutes: float) -> None:
+    """Do the same for so many minutes, of which the second process sees but half."""
+    if process_number():
+        training.TimeLeft = HalfOfIt
+    train_together(folder, file, dataclasses.replace(SETTINGS, batch_size=4, epochs=None, minutes=minutes))
+
+
+class HalfOfIt(TimeLeft):
+    """A clock that is wrong."""
+
+    def seconds(self) -> float:
+        """Return half of what is left."""
+        return super().seconds() / 2
+
+
+def train_together(folder: Path, file: str, settings: TrainingSettings, end_process: int | None = None) -> None:
+    """Train with given settings."""
+    trainer = trainer_of(folder, settings, batch_norm=False)
     if process_number() == end_process:
         die_after(trainer, 3)
     trainer.run()
