@@ -102,7 +102,7 @@ def test_the_end_is_judged_by_the_last_epochs():
     st.sampled_from([2.0, 10.0]),
 )
 def test_a_time_is_kept_on_a_machine_that_is_slower_now_and_then(seed, planned, rest, most):
-    """Each epoch takes up to `most` times as long as planned; no step that would fit is left out, and the rate falls."""
+    """Epochs take up to `most` times as long as planned; no step that fits is left out, and the rate comes down."""
     generator = np.random.default_rng(seed)
     pace, seconds, done, epoch, last = pace_of(planned, 20), (20 + rest) * planned, 0, 0, 0.0
     left = TimeLeft(0)

@@ -450,7 +450,7 @@ def test_a_training_that_goes_on_keeps_what_is_left_of_its_time(folder, monkeypa
 def test_measuring_saves_no_state(folder, monkeypatch):
     Clock(monkeypatch, step=1000, batch=1000)
     trainer = trainer_of(folder, in_minutes(100))
-    monkeypatch.setattr(trainer, "_epochs", lambda: [])
+    monkeypatch.setattr(trainer, "_epochs", list)
     monkeypatch.setattr(trainer, "_save_state", lambda: None)
     with pytest.raises(TrainingError, match="no epoch has a score"):
         trainer.run()
