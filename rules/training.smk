@@ -98,7 +98,7 @@ rule calibrate_model:
         classes=CLASS_VALUES,
         ignore_value=SETTINGS["ignore_value"],
         outside=SETTINGS["outside_annotations"],
-        prediction={key: PREDICTION[key] for key in ("tissue", "tissue_holes_um2", "mpp", "resize")},
+        prediction={key: PREDICTION[key] for key in ("tissue", "tissue_holes_um2", "tta", "mpp", "resize")},
         machine=on_this_machine,
     message:
         "Calibrate {wildcards.experiment}, {wildcards.fold}"

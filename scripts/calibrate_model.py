@@ -120,7 +120,7 @@ def table_of(counts: dict[str, np.ndarray]) -> pd.DataFrame:
 if __name__ == "__main__":
     start_log(snakemake.log[0])
     params = snakemake.params
-    settings = {**params.prediction, **params.machine, "tta": False}
+    settings = {**params.prediction, **params.machine}
     (device,) = choose_devices(min(1, snakemake.resources.get("gpu", 0)), snakemake.threads)
     (model,), predictor = load_predictor([snakemake.input.model], params.classes, settings, device)
     files = snakemake.input
