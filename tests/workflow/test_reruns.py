@@ -102,6 +102,13 @@ def test_how_a_machine_predicts_is_no_reason_to_predict_again(project):
     assert project.planned() == {"summarize_run": 1}
 
 
+def test_what_flips_predict_is_calibrated_and_nothing_trained(project):
+    project.configure(prediction={"tta": True})
+    planned = project.planned()
+    assert planned["calibrate_model"] == planned["evaluate"] == planned["predict_batch"] == 1
+    assert "train_unet" not in planned
+
+
 def test_another_smallest_area_outlines_slides_anew(project):
     project.configure(prediction={"min_area_um2": 3})
     assert project.planned() == OUTLINED
