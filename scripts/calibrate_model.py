@@ -139,7 +139,9 @@ if __name__ == "__main__":
     training = [
         row | {"image": image} for row, image in zip(params.training_rows, snakemake.input.training, strict=True)
     ]
-    reference = describe_training(progress(training, "describing", unit="image"), predictor, model, settings)
+    # What images are like is taken from them as they are.
+    _, unturned = load_predictor([files.model], params.classes, settings | {"tta": False}, device)
+    reference = describe_training(progress(training, "describing", unit="image"), unturned, model, settings)
     save_checkpoint(
         snakemake.output.model, model | {"calibration": stored, "reference": reference and reference.stored()}
     )

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import median
 from typing import Self
 
 import torch
@@ -23,7 +24,7 @@ MOST_SHARE = 0.1
 MOST_MEASURED = 16
 # Share of a given time that is for what comes before the first epoch and after the last one.
 REST_SHARE = 0.01
-# What epochs take is the mean of at least so many.
+# What epochs take is the median of at least so many.
 LEAST_SEEN = 3
 
 
@@ -98,12 +99,12 @@ class TimeLeft:
         """Return the seconds of a step and of what follows an epoch, as in the last epochs: so many as are to come.
 
         A machine is slower now and then: what is long is judged by what was long, and the end by what was just now.
-        None if no epoch has been noted.
+        Medians, so that an epoch in which it stood still counts no more than others. None if no epoch has been noted.
         """
         if not self._seen:
             return None
-        steps, trained, rest = zip(*self._seen[-max(epochs, LEAST_SEEN) :], strict=True)
-        return sum(trained) / sum(steps), sum(rest) / len(rest)
+        last = self._seen[-max(epochs, LEAST_SEEN) :]
+        return median(trained / steps for steps, trained, _ in last), median(rest for _, _, rest in last)
 
 
 def changed_pace(pace: Pace, epoch: int, done: int, step: float, rest: float, seconds: float) -> Pace:

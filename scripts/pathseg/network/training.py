@@ -244,6 +244,7 @@ class Trainer:
             steps,
             self.settings.minutes,
         )
+        self._time.note(steps, steps * step, validation)
         return epochs, steps
 
     def seconds_of_a_step(self, limit: float) -> float:

@@ -91,8 +91,8 @@ def test_the_end_is_judged_by_the_last_epochs():
     assert 99 < left.seconds() <= 100
     for trained in (9.0, 1.0, 1.0, 4.0):
         left.note(10, trained, trained / 2)
-    assert TimeLeft(9, left.state()[1]).costs(epochs=1) == left.costs(epochs=1) == pytest.approx((0.2, 1))
-    assert left.costs(epochs=4) == left.costs(epochs=90) == pytest.approx((0.375, 1.875))
+    assert TimeLeft(9, left.state()[1]).costs(epochs=1) == left.costs(epochs=1) == pytest.approx((0.1, 0.5))
+    assert left.costs(epochs=4) == left.costs(epochs=90) == pytest.approx((0.25, 1.25))
 
 
 @given(
@@ -122,3 +122,19 @@ def test_a_time_is_kept_on_a_machine_that_is_slower_now_and_then(seed, planned, 
 def test_a_time_with_a_long_validation_is_not_spent_on_more_of_them():
     """Planned as four epochs of ten steps, which have a fifth of a step too little."""
     assert changed_pace(pace_of(4, 10), 1, 10, 1, 100, 385).total == 40
+
+
+def test_epochs_that_stand_still_bring_the_rate_down_once():
+    """As one of GlaS did, in which three of a hundred epochs of ten seconds were held up for minutes."""
+    held_up = {40: 134, 41: 319, 42: 161}
+    pace, left, seconds, epoch, done, rates = pace_of(119, 67), TimeLeft(0), 1188.0, 0, 0, []
+    while epoch < pace.epochs:
+        takes = held_up.get(epoch, 9.9)
+        left.note(pace.steps, 0.84 * takes, 0.16 * takes)
+        seconds, done, epoch = seconds - takes, done + pace.steps, epoch + 1
+        pace = changed_pace(pace, epoch, done, *left.costs(pace.epochs - epoch), max(0, seconds))
+        rates.append(pace.rate(done))
+    assert 58 < epoch < 62
+    assert abs(seconds) < 9.9
+    assert np.diff(rates[1:]).max() < 0.03
+    assert rates[-1] == pytest.approx(0)
