@@ -47,7 +47,7 @@ lock: $(VENV)/installed-dev  ## Renew the locks from requirements.in and require
 	uv pip compile --quiet requirements.in --output-file requirements.txt
 	uv pip compile --quiet requirements-dev.in --constraint requirements.txt --output-file requirements-dev.txt
 
-bench: $(VENV)/installed build/bench/monai  ## Measure speed beside the tutorial's way and MONAI (half an hour)
+bench: $(VENV)/installed-dev build/bench/monai  ## Measure speed beside the tutorial's way and MONAI (half an hour)
 	PYTHONPATH=scripts:build/bench python benchmarks/prediction.py
 	PYTHONPATH=scripts:build/bench python benchmarks/large_slide.py
 	PYTHONPATH=scripts python benchmarks/resampling.py

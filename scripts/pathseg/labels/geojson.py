@@ -7,6 +7,7 @@ import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -126,6 +127,29 @@ BATCHES_WAITING = 4
 _NAMESPACE = uuid.UUID("8a2f5c1e-6a39-4f0e-9d0b-3f1f2b6f7d11")
 
 
+class _EdgeTexts:
+    """Places of pixel edges along one direction as text, each made once: corners are many, edges few.
+
+    Parameters
+    ----------
+    factor
+        How many of the slide's finest pixels a pixel has.
+    form
+        The text, with {} for the place, rounded to hundredths.
+    """
+
+    def __init__(self, factor: float, form: str) -> None:
+        self._factor, self._form = factor, form
+        self._texts = np.empty(0, object)
+
+    def of(self, edges: np.ndarray) -> np.ndarray:
+        """Return the texts of edges, int [n] from 0: object [n]."""
+        new = np.arange(len(self._texts), edges.max() + 1)
+        texts = [self._form.format(place) for place in np.round(new * self._factor, 2).tolist()]
+        self._texts = np.append(self._texts, np.array(texts, object))
+        return self._texts[edges]
+
+
 class AnnotationWriter:
     """Write annotations as a stream in the background, so that features never are in memory together.
 
@@ -135,13 +159,23 @@ class AnnotationWriter:
         File to write (`.geojson.gz`); the caller renames it when it is complete.
     names, colors
         Names of the model's classes and their colours as #rrggbb.
+    factors
+        How many of the slide's finest pixels, which QuPath counts in, a pixel of the outlines has in x and y.
     key
         What the identifiers of the annotations are made from: the same key gives the same identifiers.
     kind
         What they are to QuPath: "annotation" or "detection".
     """
 
-    def __init__(self, path: Path, names: list[str], colors: list[str], key: str, kind: str = "annotation") -> None:
+    def __init__(
+        self,
+        path: Path,
+        names: list[str],
+        colors: list[str],
+        factors: tuple[float, float],
+        key: str,
+        kind: str = "annotation",
+    ) -> None:
         # Neither name nor time in the header, so that the same annotations give the same bytes.
         self._raw = open(path, "wb")  # noqa: SIM115
         self._file = gzip.GzipFile("", "wb", compresslevel=4, fileobj=self._raw, mtime=0)
@@ -151,44 +185,58 @@ class AnnotationWriter:
         # One for all, of which the last twelve digits are the annotation's number: to make each anew takes time.
         self._identifier = str(uuid.uuid5(_NAMESPACE, key))[:-12]
         self._kind = kind
+        self._x, self._y = _EdgeTexts(factors[0], ",[{}"), _EdgeTexts(factors[1], ",{}]")
         self.count = 0
         # Text and compression leave the thread that finds the outlines free.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="annotations")
         self._waiting: list[Future[None]] = []
         self._write('{"type": "FeatureCollection", "features": [')
 
-    def append(self, class_indices: np.ndarray, geometries: np.ndarray, measurements: dict[str, np.ndarray]) -> None:
+    def append(self, class_indices: np.ndarray, polygons: np.ndarray, measurements: dict[str, np.ndarray]) -> None:
         """Add annotations.
 
         Parameters
         ----------
         class_indices
             int [n], their classes.
-        geometries
-            object [n], polygons in the slide's finest pixels.
+        polygons
+            object [n], their outlines along pixel edges, in pixels of the class map.
         measurements
             By name, float [n], the numbers that QuPath shows beside them.
         """
         while len(self._waiting) >= BATCHES_WAITING:
             self._waiting.pop(0).result()
-        self._waiting.append(self._thread.submit(self._append, class_indices, geometries, measurements))
+        self._waiting.append(self._thread.submit(self._append, class_indices, polygons, measurements))
 
-    def _append(self, class_indices: np.ndarray, geometries: np.ndarray, measurements: dict[str, np.ndarray]) -> None:
-        # The geometry is JSON already; reading it to write it again would take most of the time.
-        rows = zip(class_indices.tolist(), shapely.to_geojson(geometries).tolist(), strict=True)
+    def _append(self, class_indices: np.ndarray, polygons: np.ndarray, measurements: dict[str, np.ndarray]) -> None:
+        rows = zip(class_indices.tolist(), self._coordinates(polygons), strict=True)
         names = [json.dumps(name) for name in measurements]
-        values = np.column_stack([np.zeros((len(geometries), 0)), *measurements.values()]).tolist()
+        values = np.column_stack([np.zeros((len(polygons), 0)), *measurements.values()]).tolist()
         lines = []
-        for (class_index, geometry), numbers in zip(rows, values, strict=True):
+        for (class_index, coordinates), numbers in zip(rows, values, strict=True):
             measured = ", ".join(f"{name}: {number}" for name, number in zip(names, numbers, strict=True))
-            identifier = f"{self._identifier}{self.count:012x}"
             lines.append(
-                f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{identifier}", "geometry": {geometry}, '
-                f'"properties": {{"objectType": "{self._kind}", "classification": {self._classes[class_index]}, '
+                f'{"," if self.count else ""}\n{{"type": "Feature", "id": "{self._identifier}{self.count:012x}", '
+                f'"geometry": {{"type": "Polygon", "coordinates": {coordinates}}}, "properties": '
+                f'{{"objectType": "{self._kind}", "classification": {self._classes[class_index]}, '
                 f'"measurements": {{{measured}}}}}}}'
             )
             self.count += 1
         self._write("".join(lines))
+
+    def _coordinates(self, polygons: np.ndarray) -> list[str]:
+        """Return the rings of polygons as GeoJSON, in the slide's finest pixels."""
+        if not len(polygons):
+            return []
+        _, corners, (rings, shapes) = shapely.to_ragged_array(polygons)
+        x, y = np.rint(corners).astype(np.int64).T
+        texts = np.empty(2 * len(corners), object)
+        texts[::2], texts[1::2] = self._x.of(x), self._y.of(y)
+        # Each ring closes the one before it.
+        starts = 2 * rings[:-1]
+        texts[starts] = ["],[" + text[1:] for text in texts[starts].tolist()]
+        pieces, ends = texts.tolist(), (2 * rings[shapes]).tolist()
+        return [f"[{''.join(pieces[start:end])[2:]}]]" for start, end in pairwise(ends)]
 
     def _write(self, text: str) -> None:
         self._file.write(text.encode())

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import shapely
+from skimage.measure import label
 
 from pathseg.labels.outlines import LabelledBand, OpenParts, Part, Regions, joined
 from pathseg.labels.separation import NumberedRows, Separator
@@ -88,22 +89,21 @@ class ObjectFinder:
 
 
 class _ObjectBand(LabelledBand):
-    """A band of numbered objects; (x, y) is its first pixel."""
+    """A band of numbered objects, see `LabelledBand`; `sure` is bool [h, W]."""
 
     def __init__(self, numbers: np.ndarray, confidence: np.ndarray, sure: np.ndarray, x: int, y: int) -> None:
-        # Without those that have no pixel in these rows.
-        there = np.bincount(numbers.ravel()) > 0
-        there[0] = True
-        self._numbers = np.flatnonzero(there)
-        labels = (np.cumsum(there) - 1).astype(np.int32)[numbers]
-        super().__init__(labels, len(self._numbers), confidence)
-        surely = np.bincount(self.inside, weights=sure[self.mask], minlength=self.count)
-        self._sums = np.column_stack([self._sums, surely])
-        self.trace(x, y)
+        # Of an object that goes on above or below, these rows may hold several pieces.
+        super().__init__(label(numbers, background=0, connectivity=1).astype(np.int32), confidence, x, y)
+        self._sums = np.column_stack([self._sums, self.summed(sure)])
+        self._numbers = np.zeros(len(self._sums), np.int64)
+        self._numbers[self.inside] = numbers[self.mask]
 
     def parts(self, chosen: np.ndarray) -> dict[int, Part]:
-        """Return the chosen labels (bool [count]), but for the background, as parts by the number that was given."""
-        return {int(self._numbers[label]): part for label, part in super().parts(chosen).items()}
+        """Return the chosen labels (bool [n + 1]), but for the background, as parts by the number that was given."""
+        found: dict[int, Part] = {}
+        for piece, part in super().parts(chosen).items():
+            found.setdefault(int(self._numbers[piece]), part).merge(part)
+        return found
 
 
 def measure(objects: Regions) -> pd.DataFrame:

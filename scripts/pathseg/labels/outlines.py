@@ -1,10 +1,9 @@
 """Outlines of classes as polygons along pixel edges, found band by band, so that a slide need not be in memory.
 
 The outline runs between pixels, not through them, so that areas are exact and a polygon burnt into pixels gives the
-class map back. GDAL follows the outlines (`rasterio.features.shapes`); what is here joins them over bands.
+class map back. `pathseg.labels.tracing` follows the outlines; what is here joins them over bands.
 """
 
-from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -13,8 +12,9 @@ from typing import Self
 import cv2
 import numpy as np
 import shapely
-from rasterio import features
 from shapely.geometry import Polygon
+
+from pathseg.labels.tracing import trace
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,9 @@ class RegionFinder:
             if len(columns):
                 # Only where the class is: a slide is wide, and its tissue often is not.
                 used = slice(int(columns[0]), int(columns[-1]) + 1)
-                count, labels = cv2.connectedComponents(
-                    mask[:, used].astype(np.uint8), connectivity=4, ltype=cv2.CV_32S
-                )
-                found = LabelledBand(labels, count, confidence[:, used])
+                _, labels = cv2.connectedComponents(mask[:, used].view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+                found = LabelledBand(labels, confidence[:, used], used.start, y)
                 first[used], last[used] = labels[0], labels[-1]
-                found.trace(used.start, y)
                 whole = ~found.touching()
                 yield _regions(class_index, found.polygons(whole), found.sums(whole))
                 parts = found.parts(~whole)
@@ -174,60 +171,43 @@ class LabelledBand:
     Parameters
     ----------
     labels
-        int32 [h, W], from 1, 0 for none.
-    count
-        The highest label and one more.
+        int32 [h, W], from 1, 0 for none; each is there, and connected.
     confidence
         uint8 [h, W], probability of a pixel's class times 255.
+    x, y
+        The band's first pixel.
     """
 
-    def __init__(self, labels: np.ndarray, count: int, confidence: np.ndarray) -> None:
-        self.labels, self.count = labels, count
+    def __init__(self, labels: np.ndarray, confidence: np.ndarray, x: int, y: int) -> None:
+        self.labels = labels
         self.mask = labels > 0
         self.inside = labels[self.mask]
-        pixels = np.bincount(self.inside, minlength=count)
-        probability = np.bincount(self.inside, weights=confidence[self.mask], minlength=count) / 255
-        self._sums: np.ndarray = np.column_stack([pixels, probability])
-        self._shapes, self._of_label = np.empty(0, object), np.empty(0, np.int64)
+        self._polygons = trace(labels, x, y)
+        self._sums = np.column_stack([self.summed(), self.summed(confidence / np.float32(255))])
 
-    def trace(self, x: int, y: int) -> None:
-        """Follow the outlines of all regions; (x, y) is the band's first pixel."""
-        numbers, corners_of_ring, rings_of_shape, of_label = array("d"), array("q"), array("q"), array("q")
-        # Numbers at once: what is kept as tuples costs more time to keep than to find.
-        for shape, label in features.shapes(self.labels, mask=self.mask, connectivity=4):
-            for ring in shape["coordinates"]:
-                numbers.extend(chain.from_iterable(ring))
-                corners_of_ring.append(len(ring))
-            rings_of_shape.append(len(shape["coordinates"]))
-            of_label.append(int(label))
-        corners = np.frombuffer(numbers).reshape(-1, 2) + (x, y)
-        rings = shapely.linearrings(corners, indices=np.repeat(np.arange(len(corners_of_ring)), corners_of_ring))
-        shapes = shapely.polygons(rings, indices=np.repeat(np.arange(len(rings_of_shape)), rings_of_shape))
-        order = np.argsort(np.frombuffer(of_label, np.int64), kind="stable")
-        self._shapes, self._of_label = shapes[order], np.frombuffer(of_label, np.int64)[order]
+    def summed(self, values: np.ndarray | None = None) -> np.ndarray:
+        """Return the sums of values [h, W] over the pixels of each label and the background, or how many these are."""
+        weights = None if values is None else values[self.mask]
+        return np.bincount(self.inside, weights=weights, minlength=len(self._polygons) + 1)
 
     def touching(self) -> np.ndarray:
-        """Say which labels reach the first or the last row: bool [count]; the background counts as one."""
-        touches = np.zeros(self.count, bool)
+        """Say which labels reach the first or the last row: bool [n + 1]; the background counts as one."""
+        touches = np.zeros(len(self._polygons) + 1, bool)
         touches[self.labels[0]] = touches[self.labels[-1]] = touches[0] = True
         return touches
 
     def polygons(self, chosen: np.ndarray) -> np.ndarray:
-        """Return the outlines of chosen labels (bool [count]), each of which is connected in this band."""
-        return self._shapes[chosen[self._of_label]]
+        """Return the outlines of chosen labels (bool [n + 1]), without the background."""
+        return self._polygons[chosen[1:]]
 
     def sums(self, chosen: np.ndarray) -> np.ndarray:
-        """Return pixels and summed probability (0..1) of chosen labels (bool [count]): float64 [n, 2]."""
+        """Return pixels and summed probability (0..1) of chosen labels (bool [n + 1]): float64 [n, 2]."""
         return self._sums[chosen]
 
     def parts(self, chosen: np.ndarray) -> dict[int, Part]:
-        """Return the chosen labels (bool [count]) that are there, but for the background, as parts of regions."""
-        labels = [label for label in np.flatnonzero(chosen).tolist() if label]
-        starts, ends = (np.searchsorted(self._of_label, labels, side=side) for side in ("left", "right"))
-        return {
-            label: Part(self._shapes[start:end].tolist(), self._sums[label])
-            for label, start, end in zip(labels, starts.tolist(), ends.tolist(), strict=True)
-        }
+        """Return the chosen labels (bool [n + 1]), but for the background, as parts of regions."""
+        labels = np.flatnonzero(chosen[1:]) + 1
+        return {label: Part([self._polygons[label - 1]], self._sums[label]) for label in labels.tolist()}
 
 
 def _regions(class_index: int, polygons: np.ndarray, sums: np.ndarray) -> Regions:
@@ -286,8 +266,3 @@ def _pieces(polygon: Polygon, step: int) -> list[Polygon]:
     )
     parts = chain.from_iterable(shapely.get_parts(shapely.intersection(polygon, half)) for half in halves)
     return [piece for part in parts if isinstance(part, Polygon) for piece in _pieces(part, step)]
-
-
-def to_full_resolution(geometries: np.ndarray, factor_x: float, factor_y: float) -> np.ndarray:
-    """Scale geometries [n] by (factor_x, factor_y) to a slide's finest pixels, rounded to hundredths."""
-    return shapely.transform(geometries, lambda points: np.round(points * (factor_x, factor_y), 2))

@@ -18,7 +18,7 @@ from pathseg.images.pyramids import TIFF_TILE, PyramidWriter, painted
 from pathseg.labels.geojson import AnnotationWriter
 from pathseg.labels.object_maps import ObjectMap
 from pathseg.labels.objects import ObjectFinder
-from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
+from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid
 from pathseg.labels.pieces import number_pieces
 from pathseg.labels.separation import reach_of
 from pathseg.prediction.answers import Answer, AnswerRows, thumbnail_places
@@ -147,7 +147,7 @@ class SlideOutputs:
         self._places = thumbnail_places(*model_size)
         self._stack = ExitStack()
         self._annotations = self._stack.enter_context(
-            AnnotationWriter(paths["annotations"], self._names, colors, key, settings["objects"])
+            AnnotationWriter(paths["annotations"], self._names, colors, self._factors, key, settings["objects"])
         )
         self._table = self._stack.enter_context(ObjectTable(paths["objects"])) if "objects" in paths else None
         self._map_path = paths.get("object_map")
@@ -191,8 +191,7 @@ class SlideOutputs:
         measurements = {"Mean probability": np.round(regions.probability_sums / regions.pixels, 4)}
         if self._pixel_um2:
             measurements["Area µm²"] = np.round(regions.pixels * self._pixel_um2, 2)
-        polygons = to_full_resolution(regions.polygons, *self._factors)
-        self._annotations.append(regions.class_indices, polygons, measurements)
+        self._annotations.append(regions.class_indices, regions.polygons, measurements)
 
     def _deliver(self, objects: Regions) -> None:
         objects = objects.at_least(self._min_pixels)
@@ -202,9 +201,7 @@ class SlideOutputs:
         unit = "px" if mpp is None else "um"
         table, measurements = measured(objects, self._next_object, scale, unit)
         self._next_object += len(objects)
-        self._annotations.append(
-            objects.class_indices, to_full_resolution(objects.polygons, *self._factors), measurements
-        )
+        self._annotations.append(objects.class_indices, objects.polygons, measurements)
         if self._map:
             self._map.append(objects.polygons)
         if self._table:

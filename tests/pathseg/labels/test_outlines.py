@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import shapely
 
-from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid, to_full_resolution
+from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid
 
 
 def regions_of(classes, band_height, n_classes=3):
@@ -66,11 +66,6 @@ def test_regions_come_as_soon_as_they_end():
     classes[2:4, 2:4] = 1
     assert sum(len(regions) for regions in finder.add(0, classes, np.zeros((10, 10), np.uint8))) == 1
     assert not sum(len(regions) for regions in finder.finish())
-
-
-def test_scaling_keeps_corners_together():
-    square = shapely.box(1, 1, 3, 3)
-    assert to_full_resolution(square, 2.0003, 1.9998).bounds == (2, 2, 6, 6)
 
 
 @pytest.mark.parametrize("step", [1, 7, 16])
