@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -47,8 +48,9 @@ class PyramidWriter:
         Colours of values 0 ... n-1 as #rrggbb, or None for grey levels.
     planes
         Planes to expect in each strip; 0 for strips [h, W] without a plane axis.
-    reduced
-        Whether to write the reduced levels, without which it is no pyramid.
+    internal
+        Whether pathseg alone will read it: without reduced levels, and compressed by Zstandard, which is some times as
+        fast as zlib and which not all programs read.
     dtype
         Of the pixels: `uint8`, or `uint32` for numbers of objects, which have neither colours nor planes.
     averaged
@@ -63,13 +65,14 @@ class PyramidWriter:
         mpp: float | None,
         colors: list[str] | None = None,
         planes: int = 0,
-        reduced: bool = True,
+        internal: bool = False,
         dtype: type[np.unsignedinteger] = np.uint8,
         averaged: bool = False,
     ) -> None:
-        self.path, self.width, self.height, self.planes, self._reduced = path, width, height, planes, reduced
+        self.path, self.width, self.height, self.planes, self._internal = path, width, height, planes, internal
         self._dtype, self._averaged = np.dtype(dtype), averaged or planes > 0
-        self._options: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "tile": (TIFF_TILE,) * 2}
+        self._options: dict[str, Any] = {"photometric": "minisblack", "tile": (TIFF_TILE,) * 2}
+        self._options |= {"compression": "zstd" if internal else "zlib"}
         self._options |= {"dtype": self._dtype, "metadata": None, "software": f"pathseg {__version__}"}
         self._mpp = mpp
         if colors is not None:
@@ -110,7 +113,7 @@ class PyramidWriter:
     def _write(self) -> None:
         with tempfile.TemporaryFile(dir=self.path.parent) as scratch:
             shape = self.planes, self.width, self.height
-            levels = _Levels(scratch, *shape, self._reduced, self._dtype, self._averaged)
+            levels = _Levels(scratch, *shape, not self._internal, self._dtype, self._averaged)
             big = levels.bytes > BIG_BYTES
             with tifffile.TiffWriter(self.path, bigtiff=big) as tiff:
                 for level, (height, width) in enumerate(levels.shapes):
@@ -150,11 +153,11 @@ class PyramidWriter:
             held = np.concatenate([held, strip]) if len(held) else strip
             while len(held) >= TIFF_TILE:
                 levels.add(held[None, :TIFF_TILE])
-                yield from _tiles_of(held[:TIFF_TILE])
+                yield from _tiles_of(held[:TIFF_TILE], self._internal)
                 held = held[TIFF_TILE:]
         if len(held):
             levels.add(held[None])
-            yield from _tiles_of(held)
+            yield from _tiles_of(held, self._internal)
 
 
 class _Levels:
@@ -273,35 +276,44 @@ def most_of_four(classes: np.ndarray, first_row: int = 0) -> np.ndarray:
     """
     height, width = classes.shape
     classes = np.pad(classes, ((0, height % 2), (0, width % 2)), "edge")
-    a, b, c, d = (classes[y::2, x::2] for y in (0, 1) for x in (0, 1))
-    odd = np.add.outer(np.arange(first_row, first_row + len(a)), np.arange(a.shape[1])) % 2 == 1
+    four = [classes[y::2, x::2] for y in (0, 1) for x in (0, 1)]
+    halved = four[0].copy()
+    # Only where the four are not one class: that is at edges.
+    mixed = np.nonzero((four[0] != four[1]) | (four[0] != four[2]) | (four[0] != four[3]))
+    a, b, c, d = (pixels[mixed] for pixels in four)
+    odd = (mixed[0] + mixed[1] + first_row) % 2 == 1
     with_b, with_c, with_d = a == b, a == c, a == d
-    two_each = (with_b & (c == d) & ~with_c) | (with_c & (b == d) & ~with_b) | (with_d & (b == c) & ~with_b)
+    two_each = (with_b & (c == d)) | (with_c & (b == d)) | (with_d & (b == c))
     rest = np.where((b == c) | (b == d), b, np.where(c == d, c, np.where(odd, d, a)))
     most = np.where(with_b | with_c | with_d, a, rest)
-    return np.where(two_each & odd, np.where(with_b, c, b), most)
+    halved[mixed] = np.where(two_each & odd, np.where(with_b, c, b), most)
+    return halved
 
 
-def _tiles_of(strip: np.ndarray) -> Iterator[bytes]:
+def _tiles_of(strip: np.ndarray, internal: bool = False) -> Iterator[bytes]:
     """Yield the compressed tiles of [h, w], h at most `TIFF_TILE`."""
     for x in range(0, strip.shape[1], TIFF_TILE):
-        yield encoded(strip[:, x : x + TIFF_TILE])
+        yield encoded(strip[:, x : x + TIFF_TILE], internal)
 
 
-def encoded(tile: np.ndarray) -> bytes:
+def encoded(tile: np.ndarray, internal: bool = False) -> bytes:
     """Compress a tile [h, w]; one at the lower or right end is filled up with zeros."""
     value = int(tile[0, 0])
     if tile.shape == (TIFF_TILE, TIFF_TILE) and (tile == value).all():
-        return _encoded_plain(value, tile.dtype)
+        return _encoded_plain(value, tile.dtype, internal)
     full = np.zeros((TIFF_TILE, TIFF_TILE), tile.dtype)
     full[: tile.shape[0], : tile.shape[1]] = tile
-    return zlib.compress(full, COMPRESSION_LEVEL)
+    return _compressed(full, internal)
 
 
 @lru_cache(maxsize=256)
-def _encoded_plain(value: int, dtype: np.dtype) -> bytes:
+def _encoded_plain(value: int, dtype: np.dtype, internal: bool) -> bytes:
     """Compress a tile that has one value, as most of a slide's glass has."""
-    return zlib.compress(np.full((TIFF_TILE, TIFF_TILE), value, dtype), COMPRESSION_LEVEL)
+    return _compressed(np.full((TIFF_TILE, TIFF_TILE), value, dtype), internal)
+
+
+def _compressed(tile: np.ndarray, internal: bool) -> bytes:
+    return bytes(imagecodecs.zstd_encode(tile.tobytes(), 1)) if internal else zlib.compress(tile, COMPRESSION_LEVEL)
 
 
 def _colormap(colors: list[str]) -> np.ndarray:

@@ -183,7 +183,7 @@ class LabelledBand:
         self.mask = labels > 0
         self.inside = labels[self.mask]
         self._polygons = trace(labels, x, y)
-        self._sums = np.column_stack([self.summed(), self.summed(confidence / np.float32(255))])
+        self._sums = np.column_stack([self.summed(), self.summed(confidence) / 255])
 
     def summed(self, values: np.ndarray | None = None) -> np.ndarray:
         """Return the sums of values [h, W] over the pixels of each label and the background, or how many these are."""

@@ -22,7 +22,7 @@ from pathseg.images.pyramids import PyramidWriter, strips_of
 from pathseg.prediction.bands import Band
 
 # Pixels that are read at a time, at least: each time, outlines are joined.
-ROWS_PIXELS = 2**22
+ROWS_PIXELS = 2**23
 # Of the picture of a slide: losses cannot be seen beneath the classes.
 QUALITY = 90
 # Of it, and of the class map that is laid over it.
@@ -48,8 +48,8 @@ class AnswerWriter:
         self._stack = ExitStack()
         of_maps: dict[str, dict[str, Any]] = {
             "classes": {"colors": [default_color(index) for index in range(n_classes)]},
-            "confidence": {"reduced": False},
-            "insides": {"reduced": False},
+            "confidence": {"internal": True},
+            "insides": {"internal": True},
             "probability": {"planes": n_classes},
             "uncertainty": {"averaged": True},
         }
