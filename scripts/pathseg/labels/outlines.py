@@ -183,12 +183,12 @@ class LabelledBand:
         self.mask = labels > 0
         self.inside = labels[self.mask]
         self._polygons = trace(labels, x, y)
-        self._sums = np.column_stack([self.summed(), self.summed(confidence) / 255])
+        pixels = np.append(0, shapely.area(self._polygons))
+        self._sums = np.column_stack([pixels, self.summed(confidence) / 255])
 
-    def summed(self, values: np.ndarray | None = None) -> np.ndarray:
-        """Return the sums of values [h, W] over the pixels of each label and the background, or how many these are."""
-        weights = None if values is None else values[self.mask]
-        return np.bincount(self.inside, weights=weights, minlength=len(self._polygons) + 1)
+    def summed(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums of values [h, W] over the pixels of each label, and 0 for the background: float64 [n + 1]."""
+        return np.bincount(self.inside, weights=values[self.mask], minlength=len(self._polygons) + 1)
 
     def touching(self) -> np.ndarray:
         """Say which labels reach the first or the last row: bool [n + 1]; the background counts as one."""

@@ -64,7 +64,9 @@ def _corners(labels: np.ndarray) -> tuple[np.ndarray, ...]:
     # Only where edges meet at an angle: of all points these are few.
     points = np.flatnonzero((beside[:-1] | beside[1:]) & (below[:, :-1] | below[:, 1:]))
     y, x = np.divmod(points, below.shape[1] - 1)
-    four = np.stack([framed[y + row, x + column] for row in (0, 1) for column in (0, 1)])
+    # A row of points is one shorter than a row of framed pixels.
+    upper_left, flat = points + y, framed.ravel()
+    four = np.stack([flat[upper_left + row * framed.shape[1] + column] for row in (0, 1) for column in (0, 1)])
     turns = np.empty((len(points), len(four)), bool)
     for pixel, own in enumerate(four):
         beside_it, below_it, across = (four[pixel ^ other] == own for other in (1, 2, 3))

@@ -6,6 +6,7 @@ how probable it is, what is inside of objects if these are told apart, the slide
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
@@ -122,7 +123,15 @@ class Answer:
         self.about: dict[str, Any] = json.loads(paths["about"].read_text(encoding="utf-8"))
 
     def rows(self) -> Iterator[AnswerRows]:
-        """Yield all rows, from top to bottom."""
+        """Yield all rows, from top to bottom; the next ones are read meanwhile."""
+        rows = self._rows()
+        with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+            next_rows = reader.submit(next, rows, None)
+            while (read := next_rows.result()) is not None:
+                next_rows = reader.submit(next, rows, None)
+                yield read
+
+    def _rows(self) -> Iterator[AnswerRows]:
         with ExitStack() as stack:
             pages = {
                 key: stack.enter_context(tifffile.TiffFile(self.paths[key])).pages.first
