@@ -73,7 +73,7 @@ rule all:
     """Everything: models, scores and slide predictions."""
     default_target: True
     input:
-        rules.fetch_archive.output if PROJECT.unfetched else rules.summarize_run.input + rules.summarize_run.output,
+        rules.fetch_archive.output if PROJECT.unfetched else rules.summarize_run.output,
 
 
 onstart:

@@ -76,7 +76,7 @@ rule write_qupath_project:
     """A QuPath project of all slides: made, or added to; `update` keeps what a person has changed."""
     input:
         slides=files_of_slides,
-        annotations=made(rules.outline_slide.output.annotations, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        annotations=of_all_slides(rules.outline_slide.output.annotations),
         classifiers=made(rules.export_model.output.classifier, experiment=EXPERIMENTS, fold=EXPORTED),
         records=made(rules.export_model.output.record, experiment=EXPERIMENTS, fold=EXPORTED),
     output:

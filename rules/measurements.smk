@@ -39,7 +39,7 @@ rule measure_slide:
 rule summarize_measurements:
     """All measurements in one table, and a figure."""
     input:
-        sums=made(rules.measure_slide.output.sums, slide=list(SLIDES_BY_NAME), allow_missing=True),
+        sums=of_all_slides(rules.measure_slide.output.sums),
     output:
         table="<results>/slides/{experiment}/measurements.tsv",
         table_html=shown(

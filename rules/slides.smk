@@ -122,10 +122,7 @@ if IN_BATCHES:
     rule outline_slide:
         """Class map, outlines, overlay and areas of a slide, as its batch has made them; none if it has failed there."""
         input:
-            slide=slide_file,
-            companions=slide_companions,
-            tissue=slide_tissue,
-            batch=batch_of_slide,
+            unpack(outlined_from),
         output:
             **SLIDE_OUTPUT,
             **AS_IT_IS,
@@ -139,33 +136,33 @@ if IN_BATCHES:
             None
         threads: 1
         resources:
-            mem_mb=growing(100),
-            runtime=growing(10),
+            mem_mb=100,
+            runtime=10,
         params:
-            answer=place_of_answer,
-            place=place_of_slide,
             as_it_is=[Path(path).name for path in AS_IT_IS.values()],
         message:
             "Outline {wildcards.slide} of {wildcards.experiment}"
         shell:
             """
-            if [ -e {params.answer:q}/failed ]; then
-                cp {params.answer:q}/log {log:q}
+            folder="$(dirname {output.summary:q})"
+            answer="${{folder%/*/*/*}}/answers/"{wildcards.experiment:q}/{wildcards.slide:q}
+            place="${{folder%/*}}/.outlined/"{wildcards.slide:q}
+            if [ -e "$answer/failed" ]; then
+                cp "$answer/log" {log:q}
                 exit 1
             fi
-            if [ ! -e {params.place:q}/log ]; then
+            if [ ! -e "$place/log" ]; then
                 printf '%s: is to be predicted again, run once more\\n' {wildcards.slide:q} | tee {log:q}
                 exit 1
             fi
-            cat {params.answer:q}/log {params.place:q}/log >{log:q}
-            [ -e {params.place:q}/digest ]
-            folder="$(dirname {output.summary:q})"
-            mv {params.place:q}/results/* "$folder"
+            cat "$answer/log" "$place/log" >{log:q}
+            [ -e "$place/digest" ]
+            mv "$place/results/"* "$folder"
             for name in {params.as_it_is:q}; do
-                ln -f {params.answer:q}/"$name" "$folder" || cp {params.answer:q}/"$name" "$folder"
+                ln -f "$answer/$name" "$folder" || cp "$answer/$name" "$folder"
             done
             touch {output:q}
-            rm -r {params.place:q}
+            rm -r "$place"
             """
 
 else:
@@ -242,8 +239,8 @@ if MODELS and workflow.is_main_process:
 rule summarize_slides:
     """All slides at a glance, and their areas in one table."""
     input:
-        summaries=made(rules.outline_slide.output.summary, slide=list(SLIDES_BY_NAME), allow_missing=True),
-        overlays=made(rules.outline_slide.output.overlay, slide=list(SLIDES_BY_NAME), allow_missing=True),
+        summaries=of_all_slides(rules.outline_slide.output.summary),
+        overlays=of_all_slides(rules.outline_slide.output.overlay),
     output:
         table="<results>/slides/{experiment}/summary.tsv",
         table_html=shown(
@@ -275,10 +272,8 @@ rule summarize_slides:
 rule predict:
     """Predictions of all slides."""
     input:
-        made(
-            [*rules.outline_slide.output, *(() if IN_BATCHES else map(rules.predict_slide.output.get, AS_IT_IS))],
-            experiment=EXPERIMENTS,
-            slide=list(SLIDES_BY_NAME),
+        of_all_slides(
+            [*rules.outline_slide.output, *(() if IN_BATCHES else map(rules.predict_slide.output.get, AS_IT_IS))]
         ),
         branch(SLIDES, then=made(rules.summarize_slides.output, experiment=EXPERIMENTS), otherwise=no_slides),
         branch(MODELS, otherwise=rules.split_patients.output),

@@ -103,6 +103,18 @@ def made(files, **wildcards):
     return collect([in_working_folder(file).removeprefix(MODULE_PREFIX) for file in files], **wildcards)
 
 
+def of_all_slides(files):
+    """Return a function for their outputs of all slides, of the job's experiment, or of all if it has none.
+
+    Of thousands of slides, only rules that are run have such a list: to make one takes Snakemake a second.
+    """
+
+    def outputs(wildcards):
+        return made(files, experiment=wildcards.get("experiment", EXPERIMENTS), slide=list(SLIDES_BY_NAME))
+
+    return outputs
+
+
 @cache
 def address_of_fetched():
     """Return the addresses of given models and slides by where they are when they are fetched."""

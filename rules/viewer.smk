@@ -65,8 +65,8 @@ rule list_viewers:
     """A page that lists those of all slides."""
     input:
         library=rules.fetch_openseadragon.output.library,
-        pages=made(rules.write_viewer.output.page, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
-        summaries=made(rules.outline_slide.output.summary, experiment=EXPERIMENTS, slide=list(SLIDES_BY_NAME)),
+        pages=of_all_slides(rules.write_viewer.output.page),
+        summaries=of_all_slides(rules.outline_slide.output.summary),
     output:
         page="<results>/viewer/index.html",
     log:
