@@ -206,7 +206,8 @@ class AnnotationWriter:
         """
         while len(self._waiting) >= BATCHES_WAITING:
             self._waiting.pop(0).result()
-        self._waiting.append(self._thread.submit(self._append, class_indices, polygons, measurements))
+        # An array of its own: shapely locks one while it works on it, and fails where another thread has done so.
+        self._waiting.append(self._thread.submit(self._append, class_indices, polygons.copy(), measurements))
 
     def _append(self, class_indices: np.ndarray, polygons: np.ndarray, measurements: dict[str, np.ndarray]) -> None:
         rows = zip(class_indices.tolist(), self._coordinates(polygons), strict=True)

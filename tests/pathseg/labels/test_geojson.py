@@ -49,6 +49,15 @@ def test_corners_are_rounded_to_hundredths_of_the_finest_pixels(tmp_path):
     assert len(found[1].interiors) == 2
 
 
+def test_polygons_that_another_thread_works_on_are_written(tmp_path):
+    polygons = np.array([shapely.box(0, 0, 4, 4)])
+    # As shapely leaves an array while it works on it.
+    polygons.flags.writeable = False
+    with AnnotationWriter(tmp_path / "a", ["x", "y"], ["#000000", "#ffffff"], (1, 1), "slide") as writer:
+        writer.append(np.array([1]), polygons, {})
+    assert len(json.loads(gzip.decompress((tmp_path / "a").read_bytes()))["features"]) == 1
+
+
 def test_the_same_annotations_give_the_same_file(tmp_path):
     for name in ("a", "b"):
         with AnnotationWriter(tmp_path / name, ["x", "y"], ["#000000", "#ffffff"], (1, 1), "slide") as writer:
