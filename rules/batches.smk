@@ -77,9 +77,9 @@ def slides_of_batch(wildcards, output):
 
 
 def batch_of_slide(wildcards):
-    """Return the file that a slide's batch makes."""
+    """Return the file that a slide's batch makes; Snakemake puts a module's prefix before its name."""
     number = numbers().get((wildcards.experiment, wildcards.slide))
-    done = of_experiment(rules.outline_batch.output.done, wildcards.experiment)
+    done = of_experiment(rules.outline_batch.output.done, wildcards.experiment).removeprefix(MODULE_PREFIX)
     return done.replace("{batch}", str(number)) if number else []
 
 

@@ -43,6 +43,13 @@ def importing(folder, snakefile):
     return workflow
 
 
+def test_a_module_with_a_prefix_plans_all_that_can_be_asked_for(tmp_path):
+    workflow = importing(tmp_path, repr(str(ROOT / "Snakefile")))
+    targets = [f"seg_{name}" for name in ("all", "predict", "measure", "view", "qupath", "suggest", "export")]
+    plan = workflow.planned(*targets)
+    assert [plan[f"seg_{name}"] for name in ("outline_slide", "write_viewer", "measure_slide")] == [2, 2, 2]
+
+
 @pytest.mark.slow
 def test_as_a_module_with_a_prefix(tmp_path):
     workflow = importing(tmp_path, repr(str(ROOT / "Snakefile")))
