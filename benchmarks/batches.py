@@ -47,7 +47,7 @@ for path in sorted(Path("scans").iterdir()):
     predictor.predict(str(path), row, said)
     outputs = {key: f"alone/{path.stem}/{name}" for key, name in names.items()}
     said = Answer({key: Path(name) for key, name in said.items()})
-    write_outputs(said, path.stem, classes, settings, None, outputs)
+    write_outputs(said, path.stem, classes, settings, None, outputs, 1)
 """
 
 

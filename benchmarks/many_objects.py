@@ -72,7 +72,7 @@ def outline(folder: Path, told_apart: bool, results: "multiprocessing.Queue[tupl
     paths = {name: folder / f"{name}.gz" for name in ("annotations", *(["objects"] if told_apart else []))}
     started = time.process_time()
     pieces = number_pieces(answer.tissue()) if told_apart else None
-    with SlideOutputs(paths, answer.about, COLORS, SETTINGS, "x", [1] if told_apart else [], pieces) as outputs:
+    with SlideOutputs(paths, answer.about, COLORS, SETTINGS, "x", [1] if told_apart else [], pieces, 1) as outputs:
         for rows in answer.rows():
             outputs.add(rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -177,7 +177,7 @@ def keep_answer(view: ResampledSlide, bands: Iterator[Band], folder: Path) -> An
 
 def outline(answer: Answer, path: Path) -> SlideOutputs:
     """Write the outlines of an answer."""
-    with SlideOutputs({"annotations": path}, answer.about, COLORS, SETTINGS, "x", []) as outputs:
+    with SlideOutputs({"annotations": path}, answer.about, COLORS, SETTINGS, "x", [], threads=2) as outputs:
         for rows in answer.rows():
             outputs.add(rows)
     return outputs

@@ -27,7 +27,7 @@ from pathseg.prediction.batches import Place, Row, digest_of, outcome_of, read_b
 from pathseg.prediction.outputs import write_outputs
 
 
-def outline(params: Any, experiment: str, slide: str, folder: Path) -> None:
+def outline(params: Any, threads: int, experiment: str, slide: str, folder: Path) -> None:
     """Write the outputs of a slide into a folder."""
     answer = Path(params.answers, slide)
     if digest_of(answer) is None:
@@ -43,15 +43,16 @@ def outline(params: Any, experiment: str, slide: str, folder: Path) -> None:
         params.outlines,
         params.objects,
         outputs,
+        threads,
     )
 
 
-def beginning(params: Any, experiment: str) -> Callable[[tuple[Row, Place]], Outcome]:
+def beginning(params: Any, threads: int, experiment: str) -> Callable[[tuple[Row, Place]], Outcome]:
     """Return the function that makes the outputs of a slide."""
 
     def work(item: tuple[Row, Place]) -> Outcome:
         slide, place = item
-        make = partial(outline, params, experiment, slide["slide"], place.folder / "results")
+        make = partial(outline, params, threads, experiment, slide["slide"], place.folder / "results")
         return outcome_of(make, place, params.slide_log.replace("{slide}", slide["slide"]))
 
     return work
@@ -67,9 +68,8 @@ if __name__ == "__main__":
     places = [
         Place(Path(params.place, slide["slide"]), made_of) for slide, made_of in zip(slides, digests, strict=True)
     ]
-    failed = work_on(
-        partial(beginning, params, experiment), zip(slides, places, strict=True), snakemake.resources.last_attempt
-    )
+    start = partial(beginning, params, snakemake.threads, experiment)
+    failed = work_on(start, zip(slides, places, strict=True), snakemake.resources.last_attempt)
     with atomic_path(snakemake.output.done) as path:
         path.write_text(json.dumps([slide["slide"] for slide in slides], ensure_ascii=False), encoding="utf-8")
     log.info("%d slides outlined, %d failed", len(slides) - len(failed), len(failed))

@@ -35,4 +35,5 @@ if __name__ == "__main__":
         params.outlines,
         params.objects,
         dict(snakemake.output.items()),
+        snakemake.threads,
     )

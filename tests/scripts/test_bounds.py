@@ -98,7 +98,7 @@ def test_class_map_outlines_and_viewer(slides, tmp_path):
         paths = {name: folder / name for name in ("classes", "annotations", "overlay.jpg", "summary")}
         paths["overlay"] = paths.pop("overlay.jpg")
         outputs = {name: str(path) for name, path in paths.items()}
-        summary = write_outputs(Answer(answer), "e/s", CLASSES, settings, None, outputs)
+        summary = write_outputs(Answer(answer), "e/s", CLASSES, settings, None, outputs, 2)
         paths["summary"].unlink()
         view = write_viewer.view_of(str(path), summary["mpp"], 0.5)
         write_viewer.write_page(folder / "page", view, str(paths["classes"]), summary, COLORS, 1)

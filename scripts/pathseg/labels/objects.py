@@ -96,7 +96,8 @@ class _ObjectBand(LabelledBand):
         super().__init__(label(numbers, background=0, connectivity=1).astype(np.int32), confidence, x, y)
         self._sums = np.column_stack([self._sums, self.summed(sure)])
         self._numbers = np.zeros(len(self._sums), np.int64)
-        self._numbers[self.inside] = numbers[self.mask]
+        inside = self.labels > 0
+        self._numbers[self.labels[inside]] = numbers[inside]
 
     def parts(self, chosen: np.ndarray) -> dict[int, Part]:
         """Return the chosen labels (bool [n + 1]), but for the background, as parts by the number that was given."""

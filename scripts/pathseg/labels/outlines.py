@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from shapely.geometry import Polygon
 
-from pathseg.labels.tracing import trace
+from pathseg.labels.tracing import CACHED_PIXELS, trace
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class RegionFinder:
     def __init__(self, class_indices: Iterable[int]) -> None:
         self._open = {index: OpenParts() for index in class_indices}
 
-    def add(self, y: int, classes: np.ndarray, confidence: np.ndarray) -> Iterator[Regions]:
-        """Take the next band and yield, class by class, the regions that end in it.
+    def look(self, y: int, classes: np.ndarray, confidence: np.ndarray) -> "list[LabelledBand | None]":
+        """Find the regions of a band by itself; several threads may do so.
 
         Parameters
         ----------
@@ -142,21 +142,25 @@ class RegionFinder:
             uint8 [h, W], class indices.
         confidence
             uint8 [h, W], probability of that class times 255.
+
+        Returns
+        -------
+        list
+            Of each class the columns where it is, or None if it is nowhere.
         """
-        for class_index, open_parts in self._open.items():
-            mask = classes == class_index
-            columns = np.flatnonzero(mask.any(axis=0))
-            first, last = np.zeros((2, classes.shape[1]), np.int32)
+        return [_columns_of(classes == index, confidence, y) for index in self._open]
+
+    def add(self, bands: "list[LabelledBand | None]", width: int) -> Iterator[Regions]:
+        """Take the next band, as `look` has returned it, and yield, class by class, the regions that end in it."""
+        for (class_index, open_parts), band in zip(self._open.items(), bands, strict=True):
+            first, last = np.zeros((2, width), np.int32)
             parts: dict[int, Part] = {}
-            if len(columns):
-                # Only where the class is: a slide is wide, and its tissue often is not.
-                used = slice(int(columns[0]), int(columns[-1]) + 1)
-                _, labels = cv2.connectedComponents(mask[:, used].view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-                found = LabelledBand(labels, confidence[:, used], used.start, y)
-                first[used], last[used] = labels[0], labels[-1]
-                whole = ~found.touching()
-                yield _regions(class_index, found.polygons(whole), found.sums(whole))
-                parts = found.parts(~whole)
+            if band:
+                used = slice(band.x, band.x + band.labels.shape[1])
+                first[used], last[used] = band.labels[0], band.labels[-1]
+                whole = ~band.touching()
+                yield _regions(class_index, band.polygons(whole), band.sums(whole))
+                parts = band.parts(~whole)
             yield _joined(class_index, open_parts.go_on(first, last, parts))
 
     def finish(self) -> Iterator[Regions]:
@@ -179,16 +183,20 @@ class LabelledBand:
     """
 
     def __init__(self, labels: np.ndarray, confidence: np.ndarray, x: int, y: int) -> None:
-        self.labels = labels
-        self.mask = labels > 0
-        self.inside = labels[self.mask]
+        self.labels, self.x = labels, x
         self._polygons = trace(labels, x, y)
         pixels = np.append(0, shapely.area(self._polygons))
         self._sums = np.column_stack([pixels, self.summed(confidence) / 255])
 
     def summed(self, values: np.ndarray) -> np.ndarray:
         """Return the sums of values [h, W] over the pixels of each label, and 0 for the background: float64 [n + 1]."""
-        return np.bincount(self.inside, weights=values[self.mask], minlength=len(self._polygons) + 1)
+        sums = np.zeros(len(self._polygons) + 1)
+        rows = max(1, CACHED_PIXELS // self.labels.shape[1])
+        for y in range(0, len(self.labels), rows):
+            labels, here = self.labels[y : y + rows], values[y : y + rows]
+            inside = labels > 0
+            sums += np.bincount(labels[inside], weights=here[inside], minlength=len(sums))
+        return sums
 
     def touching(self) -> np.ndarray:
         """Say which labels reach the first or the last row: bool [n + 1]; the background counts as one."""
@@ -208,6 +216,16 @@ class LabelledBand:
         """Return the chosen labels (bool [n + 1]), but for the background, as parts of regions."""
         labels = np.flatnonzero(chosen[1:]) + 1
         return {label: Part([self._polygons[label - 1]], self._sums[label]) for label in labels.tolist()}
+
+
+def _columns_of(mask: np.ndarray, confidence: np.ndarray, y: int) -> LabelledBand | None:
+    """Return the labelled regions of a class, only where it is: a slide is wide, and its tissue often is not."""
+    columns = np.flatnonzero(mask.any(axis=0))
+    if not len(columns):
+        return None
+    used = slice(int(columns[0]), int(columns[-1]) + 1)
+    _, labels = cv2.connectedComponents(mask[:, used].view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    return LabelledBand(labels, confidence[:, used], used.start, y)
 
 
 def _regions(class_index: int, polygons: np.ndarray, sums: np.ndarray) -> Regions:

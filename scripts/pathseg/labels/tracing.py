@@ -14,6 +14,8 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 # The four pixels that meet at a point, by how they are numbered here: their row and column, and their opposites.
 UPPER_LEFT, UPPER_RIGHT, LOWER_LEFT, LOWER_RIGHT = range(4)
 OPPOSITE = ((UPPER_LEFT, LOWER_RIGHT), (UPPER_RIGHT, LOWER_LEFT))
+# Pixels that are looked at at a time: they stay in a processor's cache.
+CACHED_PIXELS = 2**19
 
 
 def trace(labels: np.ndarray, left: int = 0, top: int = 0) -> np.ndarray:
@@ -31,10 +33,9 @@ def trace(labels: np.ndarray, left: int = 0, top: int = 0) -> np.ndarray:
     numpy.ndarray
         object [n], the `shapely.Polygon` (x, y) of each label, valid, with holes, in whole numbers.
     """
-    points, x, y, pixel = _corners(labels)
+    points, x, y, pixel, label = _corners(labels)
     if not len(x):
         return np.empty(0, object)
-    label = labels[y - 1 + (pixel >> 1), x - 1 + (pixel & 1)]
     after = _following(x, pixel)
     _keep_points_apart(after, points, pixel, label)
     order, firsts, sizes = _rings(after, label)
@@ -54,25 +55,38 @@ def _corners(labels: np.ndarray) -> tuple[np.ndarray, ...]:
 
     Returns
     -------
-    points, x, y, pixel : numpy.ndarray
-        int [n]: the point where each corner is, as a number and as coordinates, and which of the four pixels that meet
-        there it is a corner of. An outline turns around one pixel, or around all but one: then it is a corner of the
-        pixel that lies opposite.
+    points, x, y, pixel, label : numpy.ndarray
+        int [n]: the point where each corner is, as a number and as coordinates, which of the four pixels that meet
+        there it is a corner of, and that pixel's label. An outline turns around one pixel, or around all but one: then
+        it is a corner of the pixel that lies opposite.
     """
-    framed = cv2.copyMakeBorder(labels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    beside, below = framed[:, :-1] != framed[:, 1:], framed[:-1] != framed[1:]
+    lines = len(labels) + 1
+    at_a_time = max(1, CACHED_PIXELS // labels.shape[1])
+    strips = [_corners_along(labels, top, min(at_a_time, lines - top)) for top in range(0, lines, at_a_time)]
+    points, x, y, pixel, label = (np.concatenate(each) for each in zip(*strips, strict=True))
+    return points, x, y, pixel, label
+
+
+def _corners_along(labels: np.ndarray, top: int, count: int) -> tuple[np.ndarray, ...]:
+    """Return the corners on some lines between rows, of which the first is above row `top`."""
+    around = labels[max(top - 1, 0) : top + count]
+    # Around the map there is nothing.
+    above, below = int(top == 0), int(top + count > len(labels))
+    framed = cv2.copyMakeBorder(around, above, below, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    across, along = framed[:, :-1] != framed[:, 1:], framed[:-1] != framed[1:]
     # Only where edges meet at an angle: of all points these are few.
-    points = np.flatnonzero((beside[:-1] | beside[1:]) & (below[:, :-1] | below[:, 1:]))
-    y, x = np.divmod(points, below.shape[1] - 1)
+    points = np.flatnonzero((across[:-1] | across[1:]) & (along[:, :-1] | along[:, 1:]))
+    columns = across.shape[1]
+    y, x = np.divmod(points, columns)
     # A row of points is one shorter than a row of framed pixels.
     upper_left, flat = points + y, framed.ravel()
     four = np.stack([flat[upper_left + row * framed.shape[1] + column] for row in (0, 1) for column in (0, 1)])
     turns = np.empty((len(points), len(four)), bool)
     for pixel, own in enumerate(four):
-        beside_it, below_it, across = (four[pixel ^ other] == own for other in (1, 2, 3))
-        turns[:, pixel] = (own > 0) & (beside_it == below_it) & ~(beside_it & across)
+        beside, over, opposite = (four[pixel ^ other] == own for other in (1, 2, 3))
+        turns[:, pixel] = (own > 0) & (beside == over) & ~(beside & opposite)
     which, pixels = np.nonzero(turns)
-    return points[which], x[which], y[which], pixels
+    return points[which] + top * columns, x[which], y[which] + top, pixels, four[pixels, which]
 
 
 def _following(x: np.ndarray, pixel: np.ndarray) -> np.ndarray:
@@ -110,7 +124,8 @@ def _rings(after: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray
     Rings are ordered by label, those of a label by their first corner, so that the one around the region is the first.
     """
     numbers = np.arange(len(after), dtype=np.int32)
-    links = csr_array((np.ones(len(after)), after.copy(), np.arange(len(after) + 1)), shape=(len(after),) * 2)
+    starts = np.arange(len(after) + 1, dtype=np.int32)
+    links = csr_array((np.ones(len(after)), after.copy(), starts), shape=(len(after),) * 2)
     count, ring = connected_components(links, connection="strong")
     first_of_ring = np.empty(count, np.int32)
     first_of_ring[ring[::-1]] = numbers[::-1]

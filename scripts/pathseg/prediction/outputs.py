@@ -3,6 +3,8 @@
 import json
 import logging
 import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +20,7 @@ from pathseg.images.pyramids import TIFF_TILE, PyramidWriter, painted
 from pathseg.labels.geojson import AnnotationWriter
 from pathseg.labels.object_maps import ObjectMap
 from pathseg.labels.objects import ObjectFinder
-from pathseg.labels.outlines import RegionFinder, Regions, split_along_grid
+from pathseg.labels.outlines import LabelledBand, RegionFinder, Regions, split_along_grid
 from pathseg.labels.pieces import number_pieces
 from pathseg.labels.separation import reach_of
 from pathseg.prediction.answers import Answer, AnswerRows, thumbnail_places
@@ -40,6 +42,7 @@ def write_outputs(
     settings: dict[str, Any],
     objects: list[str] | None,
     outputs: dict[str, str],
+    threads: int,
 ) -> dict[str, Any]:
     """Write all outputs of a slide, which appear when all are complete.
 
@@ -58,6 +61,8 @@ def write_outputs(
     outputs
         Where to write `classes`, `annotations`, `overlay`, `summary` and, if they are there, `objects` and
         `object_map`.
+    threads
+        How many may work.
 
     Returns
     -------
@@ -73,7 +78,7 @@ def write_outputs(
         paths = {key: stack.enter_context(atomic_path(outputs[key])) for key in keys}
         told_apart = [names.index(name) for name in objects or []]
         pieces = number_pieces(answer.tissue()) if told_apart else None
-        with SlideOutputs(paths, about, colors, settings, key, told_apart, pieces) as written:
+        with SlideOutputs(paths, about, colors, settings, key, told_apart, pieces, threads) as written:
             for rows in answer.rows():
                 written.add(rows)
         painted(answer.paths["classes"], paths["classes"], colors)
@@ -108,6 +113,8 @@ class SlideOutputs:
         Classes whose objects are told apart, as indices.
     pieces
         Numbers of the pieces of tissue, small, [h, w] (see `thumbnail_places`), if objects are told apart.
+    threads
+        How many look for regions, each in a band of its own.
 
     Attributes
     ----------
@@ -124,6 +131,7 @@ class SlideOutputs:
         key: str,
         told_apart: list[int],
         pieces: np.ndarray | None = None,
+        threads: int = 1,
     ) -> None:
         self._about, self._names, self._told_apart = about, about["names"], told_apart
         size, model_size = (about["width"], about["height"]), (about["model_width"], about["model_height"])
@@ -145,7 +153,10 @@ class SlideOutputs:
         self._next_object, self._pieces = 1, pieces
         self._thumbnail: list[np.ndarray] = []
         self._places = thumbnail_places(*model_size)
-        self._stack = ExitStack()
+        self._stack, self._threads = ExitStack(), threads
+        self._lookers = self._stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="outlines"))
+        # Bands, from top to bottom, and the regions that are found in each.
+        self._waiting: deque[tuple[AnswerRows, Future[list[LabelledBand | None]]]] = deque()
         self._annotations = self._stack.enter_context(
             AnnotationWriter(paths["annotations"], self._names, colors, self._factors, key, settings["objects"])
         )
@@ -162,13 +173,22 @@ class SlideOutputs:
         used = int(np.count_nonzero(rows.classes.any(axis=0)))
         n_parts = -(-height * max(used, 1) // OUTLINE_PIXELS)
         for part in (slice(height * i // n_parts, height * (i + 1) // n_parts) for i in range(n_parts)):
-            classes, confidence = rows.classes[part], rows.confidence[part]
-            self._count(classes, confidence)
-            for regions in self._finder.add(rows.y + part.start, classes, confidence):
-                self._annotate(regions)
-            for finder in self._object_finders:
-                assert rows.insides is not None
-                self._deliver(finder.add(classes, rows.insides[part], confidence))
+            insides = None if rows.insides is None else rows.insides[part]
+            band = AnswerRows(rows.y + part.start, rows.classes[part], rows.confidence[part], insides)
+            found = self._lookers.submit(self._finder.look, band.y, band.classes, band.confidence)
+            self._waiting.append((band, found))
+            if len(self._waiting) > self._threads:
+                self._take_next()
+
+    def _take_next(self) -> None:
+        """Deliver what ends in the band that has waited longest, while others look at the next ones."""
+        band, found = self._waiting.popleft()
+        self._count(band.classes, band.confidence)
+        for regions in self._finder.add(found.result(), band.classes.shape[1]):
+            self._annotate(regions)
+        for finder in self._object_finders:
+            assert band.insides is not None
+            self._deliver(finder.add(band.classes, band.insides, band.confidence))
 
     def _count(self, classes: np.ndarray, confidence: np.ndarray) -> None:
         bins = self._counts.shape
@@ -233,6 +253,8 @@ class SlideOutputs:
     ) -> None:
         """Write what is left and close the files."""
         if kind is None:
+            while self._waiting:
+                self._take_next()
             for regions in self._finder.finish():
                 self._annotate(regions)
             for finder in self._object_finders:

@@ -12,7 +12,7 @@ def regions_of(classes, band_height, n_classes=3):
     found = []
     for y in range(0, len(classes), band_height):
         rows = classes[y : y + band_height]
-        found += finder.add(y, rows, np.full(rows.shape, 51, np.uint8))
+        found += finder.add(finder.look(y, rows, np.full(rows.shape, 51, np.uint8)), rows.shape[1])
     found += finder.finish()
     return [region for regions in found for region in zip(*vars(regions).values(), strict=True)]
 
@@ -64,7 +64,8 @@ def test_regions_come_as_soon_as_they_end():
     finder = RegionFinder([1])
     classes = np.zeros((10, 10), np.uint8)
     classes[2:4, 2:4] = 1
-    assert sum(len(regions) for regions in finder.add(0, classes, np.zeros((10, 10), np.uint8))) == 1
+    bands = finder.look(0, classes, np.zeros((10, 10), np.uint8))
+    assert sum(len(regions) for regions in finder.add(bands, 10)) == 1
     assert not sum(len(regions) for regions in finder.finish())
 
 
@@ -72,7 +73,8 @@ def test_regions_come_as_soon_as_they_end():
 def test_long_regions_are_cut_along_a_grid_and_nothing_is_lost(rng, step):
     classes = (cv2.blur(rng.random((60, 90)).astype(np.float32), (9, 9)) > 0.5).astype(np.uint8)
     finder = RegionFinder([1])
-    found = [*finder.add(0, classes, np.full(classes.shape, 102, np.uint8)), *finder.finish()]
+    bands = finder.look(0, classes, np.full(classes.shape, 102, np.uint8))
+    found = [*finder.add(bands, classes.shape[1]), *finder.finish()]
     regions = Regions(
         *(np.concatenate(values) for values in zip(*(vars(each).values() for each in found), strict=True))
     )

@@ -39,6 +39,7 @@ def write(
     split_um=None,
     objects="annotation",
     told_apart=(),
+    threads=2,
 ):
     """Write a prediction as an answer, in bands of a height, and make outputs of it, cut as high."""
     probabilities = np.full((3, *classes.shape), 204, np.uint8) if probabilities is None else probabilities
@@ -55,7 +56,7 @@ def write(
     settings = {"min_area_um2": min_area, "split_um": split_um, "objects": objects}
     outputs = {name: tmp_path / name for name in ("annotations", *(["objects"] if insides is not None else []))}
     pieces = number_pieces(answer.tissue()) if told_apart else None
-    with SlideOutputs(outputs, answer.about, COLORS, settings, "s", list(told_apart), pieces) as written:
+    with SlideOutputs(outputs, answer.about, COLORS, settings, "s", list(told_apart), pieces, threads) as written:
         for rows in answer.rows():
             for top in range(0, len(rows.classes), height):
                 part = slice(top, top + height)
@@ -143,6 +144,25 @@ def test_without_a_pixel_size_no_region_is_left_out_and_that_is_said(tmp_path, c
     _, features = write(tmp_path, classes, min_area=50, mpp=None)
     assert len(features) == 1
     assert "s: its pixel size is not known, so that regions below min_area_um2 are kept" in caplog.text
+
+
+@pytest.mark.parametrize("threads", [1, 3, 8])
+def test_any_number_of_threads_finds_the_same_in_the_same_order(tmp_path, rng, threads):
+    classes = np.digitize(cv2.blur(rng.random((300, 90)).astype(np.float32), (5, 5)), [0.45, 0.55]).astype(np.uint8)
+    found = [write(tmp_path, classes, height=7, split_um=6, threads=count)[1] for count in (2, threads)]
+    assert found[0] == found[1]
+    assert sum(box["geometry"]["type"] == "Polygon" for box in found[0]) > 200
+
+
+def test_an_error_in_a_thread_is_raised_and_nothing_hangs(tmp_path, monkeypatch):
+    def look(self, y, classes, confidence):
+        if y >= 70:
+            raise MemoryError(f"row {y}")
+        return [None, None]
+
+    monkeypatch.setattr("pathseg.prediction.outputs.RegionFinder.look", look)
+    with pytest.raises(MemoryError, match="row 70"):
+        write(tmp_path, np.ones((300, 90), np.uint8), height=7)
 
 
 def test_an_error_leaves_the_caller_its_error(tmp_path):
