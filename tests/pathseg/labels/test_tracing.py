@@ -13,8 +13,10 @@ def by_gdal(labels):
     return [shapely.geometry.shape(shapes[number]) for number in sorted(shapes)]
 
 
+@pytest.mark.parametrize("cached", [1, 30, 2**19])
 @pytest.mark.parametrize("n_values", [2, 3, 5])
-def test_outlines_are_those_of_gdal(n_values):
+def test_outlines_are_those_of_gdal(monkeypatch, n_values, cached):
+    monkeypatch.setattr("pathseg.labels.tracing.CACHED_PIXELS", cached)
     rng = np.random.default_rng(n_values)
     for _ in range(300):
         values = rng.integers(0, n_values, rng.integers(1, 15, 2))
