@@ -54,13 +54,18 @@ class Threshold(Predictor):
 
     def __init__(self, dark: int) -> None:
         super().__init__([UNet(depth=5, wf=2).eval()], torch.device("cpu"), torch.float32)
-        self._dark = dark
+        # Of each brightness.
+        is_dark = np.where(np.arange(256) < dark, 0.9, 0.1).astype(np.float32)
+        self._tables = 1 - is_dark, is_dark
 
     def predict(self, pixels: np.ndarray, height: int, width: int) -> Tensor:
         """Return 0.9 for the class of a pixel."""
-        kept = pixels[self.border : self.border + height, self.border : self.border + width, 1]
-        dark = torch.from_numpy((kept < self._dark).astype(np.float32) * 0.8 + 0.1)
-        return torch.stack([1 - dark, dark])
+        kept = pixels[self.border : self.border + height, self.border : self.border + width]
+        green = cv2.extractChannel(kept, 1)
+        shares = torch.empty((len(self._tables), height, width))
+        for share, table in zip(shares.numpy(), self._tables, strict=True):
+            cv2.LUT(green, table, share)
+        return shares
 
 
 class Cost:
