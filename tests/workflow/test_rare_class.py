@@ -29,7 +29,7 @@ def test_areas_and_probabilities_of_a_rare_class(tmp_path):
         "classes": [{"name": "stroma", "mask_value": 0}, {"name": "epithelium", "mask_value": 255}],
         "tiles": {"size": 128, "stride": 64, "mpp": 1.0},
         "unet": {"depth": 4, "wf": 4},
-        "training": {"epochs": 24, "batch_size": 16},
+        "training": {"epochs": 16, "batch_size": 16},
         "demo": {"epithelium": 0.06},
     }
     (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(config))
