@@ -23,6 +23,8 @@ from pathseg.images.resampling import block_mean
 TIFF_TILE = 512
 # zlib's: class maps become small at any, and the network should not wait.
 COMPRESSION_LEVEL = 3
+# Zstandard's.
+INTERNAL_LEVEL = 1
 # Strips that may wait for the writer, so that a slow disk slows the network down and does not fill the memory.
 STRIPS_WAITING = 2
 # A file that may grow beyond 4 GB must be a BigTIFF; compression is not counted on.
@@ -146,7 +148,7 @@ class PyramidWriter:
             # A TIFF holds one plane after the other: the stream must end before the second can be written.
             for strip in self._strips():
                 levels.add(strip)
-            yield from levels.tiles(0)
+            yield from levels.tiles(0, self._internal)
             return
         held = np.empty((0, self.width), self._dtype)
         for strip in self._strips():
@@ -223,12 +225,12 @@ class _Levels:
         height, width = self.shapes[level]
         return self._offsets[level] + (plane * height + row) * width * self._dtype.itemsize
 
-    def tiles(self, level: int) -> Iterator[bytes]:
+    def tiles(self, level: int, internal: bool = False) -> Iterator[bytes]:
         """Yield the compressed tiles of a level, plane by plane and row by row."""
         height = self.shapes[level][0]
         for plane in range(self._n_planes):
             for y in range(0, height, TIFF_TILE):
-                yield from _tiles_of(self._get(level, plane, y, min(TIFF_TILE, height - y)))
+                yield from _tiles_of(self._get(level, plane, y, min(TIFF_TILE, height - y)), internal)
 
 
 def strips_of(page: tifffile.TiffPage, at_least: int = 1) -> Iterator[tuple[int, np.ndarray]]:
@@ -313,7 +315,11 @@ def _encoded_plain(value: int, dtype: np.dtype, internal: bool) -> bytes:
 
 
 def _compressed(tile: np.ndarray, internal: bool) -> bytes:
-    return bytes(imagecodecs.zstd_encode(tile.tobytes(), 1)) if internal else zlib.compress(tile, COMPRESSION_LEVEL)
+    return (
+        bytes(imagecodecs.zstd_encode(tile.tobytes(), INTERNAL_LEVEL))
+        if internal
+        else zlib.compress(tile, COMPRESSION_LEVEL)
+    )
 
 
 def _colormap(colors: list[str]) -> np.ndarray:

@@ -12,7 +12,7 @@ import pandas as pd
 import shapely
 from skimage.measure import label
 
-from pathseg.labels.outlines import LabelledBand, OpenParts, Part, Regions, joined
+from pathseg.labels.outlines import LabelledBand, OpenParts, Part, Regions, joined, summed
 from pathseg.labels.separation import NumberedRows, Separator
 
 # What a corner takes off a perimeter that runs through the middles of the pixel edges beside it.
@@ -93,11 +93,12 @@ class _ObjectBand(LabelledBand):
 
     def __init__(self, numbers: np.ndarray, confidence: np.ndarray, sure: np.ndarray, x: int, y: int) -> None:
         # Of an object that goes on above or below, these rows may hold several pieces.
-        super().__init__(label(numbers, background=0, connectivity=1).astype(np.int32), confidence, x, y)
-        self._sums = np.column_stack([self._sums, self.summed(sure)])
+        labels = label(numbers, background=0, connectivity=1).astype(np.int32)
+        super().__init__(labels, confidence, x, y)
+        self._sums = np.column_stack([self._sums, summed(labels, sure, len(self._sums))])
+        inside = labels > 0
         self._numbers = np.zeros(len(self._sums), np.int64)
-        inside = self.labels > 0
-        self._numbers[self.labels[inside]] = numbers[inside]
+        self._numbers[labels[inside]] = numbers[inside]
 
     def parts(self, chosen: np.ndarray) -> dict[int, Part]:
         """Return the chosen labels (bool [n + 1]), but for the background, as parts by the number that was given."""

@@ -156,8 +156,7 @@ class RegionFinder:
             first, last = np.zeros((2, width), np.int32)
             parts: dict[int, Part] = {}
             if band:
-                used = slice(band.x, band.x + band.labels.shape[1])
-                first[used], last[used] = band.labels[0], band.labels[-1]
+                first[band.columns], last[band.columns] = band.first, band.last
                 whole = ~band.touching()
                 yield _regions(class_index, band.polygons(whole), band.sums(whole))
                 parts = band.parts(~whole)
@@ -183,25 +182,17 @@ class LabelledBand:
     """
 
     def __init__(self, labels: np.ndarray, confidence: np.ndarray, x: int, y: int) -> None:
-        self.labels, self.x = labels, x
+        # Not all labels: while others are looked for, several bands wait.
+        self.columns = slice(x, x + labels.shape[1])
+        self.first, self.last = labels[0].copy(), labels[-1].copy()
         self._polygons = trace(labels, x, y)
         pixels = np.append(0, shapely.area(self._polygons))
-        self._sums = np.column_stack([pixels, self.summed(confidence) / 255])
-
-    def summed(self, values: np.ndarray) -> np.ndarray:
-        """Return the sums of values [h, W] over the pixels of each label, and 0 for the background: float64 [n + 1]."""
-        sums = np.zeros(len(self._polygons) + 1)
-        rows = max(1, CACHED_PIXELS // self.labels.shape[1])
-        for y in range(0, len(self.labels), rows):
-            labels, here = self.labels[y : y + rows], values[y : y + rows]
-            inside = labels > 0
-            sums += np.bincount(labels[inside], weights=here[inside], minlength=len(sums))
-        return sums
+        self._sums = np.column_stack([pixels, summed(labels, confidence, len(pixels)) / 255])
 
     def touching(self) -> np.ndarray:
         """Say which labels reach the first or the last row: bool [n + 1]; the background counts as one."""
         touches = np.zeros(len(self._polygons) + 1, bool)
-        touches[self.labels[0]] = touches[self.labels[-1]] = touches[0] = True
+        touches[self.first] = touches[self.last] = touches[0] = True
         return touches
 
     def polygons(self, chosen: np.ndarray) -> np.ndarray:
@@ -216,6 +207,17 @@ class LabelledBand:
         """Return the chosen labels (bool [n + 1]), but for the background, as parts of regions."""
         labels = np.flatnonzero(chosen[1:]) + 1
         return {label: Part([self._polygons[label - 1]], self._sums[label]) for label in labels.tolist()}
+
+
+def summed(labels: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Return the sums of values [h, W] over the pixels of each label, and 0 for the background: float64 [count]."""
+    sums = np.zeros(count)
+    rows = max(1, CACHED_PIXELS // labels.shape[1])
+    for y in range(0, len(labels), rows):
+        here, of_here = labels[y : y + rows], values[y : y + rows]
+        inside = here > 0
+        sums += np.bincount(here[inside], weights=of_here[inside], minlength=count)
+    return sums
 
 
 def _columns_of(mask: np.ndarray, confidence: np.ndarray, y: int) -> LabelledBand | None:

@@ -31,6 +31,8 @@ log = logging.getLogger("pathseg")
 
 # Pixels whose outlines are followed at a time.
 OUTLINE_PIXELS = 2**23
+# Threads that do so, each in a band of its own: more are not faster, and each takes memory.
+MOST_LOOKERS = 4
 # Pixels that are counted at a time: OpenCV returns their numbers as float32, which holds no larger ones.
 COUNTED_PIXELS = 2**24
 
@@ -114,7 +116,7 @@ class SlideOutputs:
     pieces
         Numbers of the pieces of tissue, small, [h, w] (see `thumbnail_places`), if objects are told apart.
     threads
-        How many look for regions, each in a band of its own.
+        How many may look for regions, each in a band of its own.
 
     Attributes
     ----------
@@ -153,8 +155,8 @@ class SlideOutputs:
         self._next_object, self._pieces = 1, pieces
         self._thumbnail: list[np.ndarray] = []
         self._places = thumbnail_places(*model_size)
-        self._stack, self._threads = ExitStack(), threads
-        self._lookers = self._stack.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="outlines"))
+        self._stack, self._threads = ExitStack(), min(threads, MOST_LOOKERS)
+        self._lookers = self._stack.enter_context(ThreadPoolExecutor(self._threads, thread_name_prefix="outlines"))
         # Bands, from top to bottom, and the regions that are found in each.
         self._waiting: deque[tuple[AnswerRows, Future[list[LabelledBand | None]]]] = deque()
         self._annotations = self._stack.enter_context(
@@ -171,7 +173,7 @@ class SlideOutputs:
         here = down[(down >= rows.y) & (down < rows.y + height)] - rows.y
         self._thumbnail.append(rows.classes[np.ix_(here, across)])
         used = int(np.count_nonzero(rows.classes.any(axis=0)))
-        n_parts = -(-height * max(used, 1) // OUTLINE_PIXELS)
+        n_parts = min(height, -(-height * max(used, 1) // OUTLINE_PIXELS))
         for part in (slice(height * i // n_parts, height * (i + 1) // n_parts) for i in range(n_parts)):
             insides = None if rows.insides is None else rows.insides[part]
             band = AnswerRows(rows.y + part.start, rows.classes[part], rows.confidence[part], insides)
