@@ -146,9 +146,9 @@ class RegionFinder:
         Returns
         -------
         list
-            Of each class the columns where it is, or None if it is nowhere.
+            The labelled regions of each class, or None if it is nowhere.
         """
-        return [_columns_of(classes == index, confidence, y) for index in self._open]
+        return [_labelled(classes == index, confidence, y) for index in self._open]
 
     def add(self, bands: "list[LabelledBand | None]", width: int) -> Iterator[Regions]:
         """Take the next band, as `look` has returned it, and yield, class by class, the regions that end in it."""
@@ -220,7 +220,7 @@ def summed(labels: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     return sums
 
 
-def _columns_of(mask: np.ndarray, confidence: np.ndarray, y: int) -> LabelledBand | None:
+def _labelled(mask: np.ndarray, confidence: np.ndarray, y: int) -> LabelledBand | None:
     """Return the labelled regions of a class, only where it is: a slide is wide, and its tissue often is not."""
     columns = np.flatnonzero(mask.any(axis=0))
     if not len(columns):

@@ -18,6 +18,16 @@ def write(path, picture, strip, **options):
             writer.append(picture[..., y : y + strip, :])
 
 
+@pytest.mark.parametrize("planes", [0, 2])
+def test_what_only_pathseg_reads_comes_back(tmp_path, rng, planes):
+    maps = rng.integers(0, 256, (2, 700, 1300) if planes else (700, 1300), dtype=np.uint8)
+    write(tmp_path / "i.tif", maps, 100, planes=planes, internal=True)
+    with tifffile.TiffFile(tmp_path / "i.tif") as tiff:
+        assert {page.compression.name for page in tiff.pages} == {"ZSTD"}
+        assert len(tiff.series[0].levels) == 1
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "i.tif"), maps)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (700, 1300), (513, 512), (2000, 90)])
 @pytest.mark.parametrize("strip", [100, 512, 5000])
 def test_classes_come_back_at_every_level(tmp_path, rng, shape, strip):
